@@ -1,0 +1,37 @@
+"""The access predicate: the one place that decides who may read a record (invariant I4)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from stratos.atproto.syntax import Did
+from stratos.core.boundaries import Boundary, named_by
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who is asking: nobody (`did` is None) or an account. `enrolled` is true only while its enrollment is active."""
+
+    did: Did | None
+    boundaries: frozenset[Boundary]
+    enrolled: bool
+
+
+ANONYMOUS: Final = Viewer(did=None, boundaries=frozenset(), enrolled=False)
+
+
+def may_read(viewer: Viewer, owner: Did, boundaries: Collection[Boundary]) -> bool:
+    """Whether the viewer may read a record of `owner` that carries these boundaries.
+
+    `boundaries` comes from `record_boundaries`. The owner always may. Nobody else may who is anonymous or not actively enrolled.
+    An enrolled viewer may read a record without boundaries, and one with which it shares a boundary. Source: spec §3.6, §6.1.
+    """
+    if viewer.did is None:
+        return False
+    if viewer.did == owner:
+        return True
+    if not viewer.enrolled:
+        return False
+    return not boundaries or named_by(viewer.boundaries, boundaries)
