@@ -1,0 +1,43 @@
+-- name: put
+INSERT INTO enrollment (did, enrolledAt, pdsEndpoint, signingKeyDid, active, enrollmentRkey) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (did) DO UPDATE SET
+    enrolledAt = excluded.enrolledAt,
+    pdsEndpoint = excluded.pdsEndpoint,
+    signingKeyDid = excluded.signingKeyDid,
+    active = excluded.active,
+    enrollmentRkey = excluded.enrollmentRkey;
+
+-- name: delete_boundaries
+DELETE FROM enrollment_boundary WHERE did = ?;
+
+-- name: put_boundary
+INSERT INTO enrollment_boundary (did, boundary) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- name: retire_keys
+UPDATE signing_key SET retired = ? WHERE did = ? AND signingKeyDid <> ? AND retired IS NULL;
+
+-- name: put_key
+INSERT INTO signing_key (did, signingKeyDid, sealed, created) VALUES (?, ?, ?, ?)
+ON CONFLICT (did, signingKeyDid) DO UPDATE SET sealed = excluded.sealed, retired = NULL;
+
+-- name: get
+SELECT e.did, e.enrolledAt, e.pdsEndpoint, e.signingKeyDid, e.active, e.enrollmentRkey,
+    (SELECT json_group_array(b.boundary)
+     FROM (SELECT boundary FROM enrollment_boundary WHERE did = e.did ORDER BY boundary) AS b)
+FROM enrollment AS e
+WHERE e.did = ?;
+
+-- name: page
+SELECT e.did, e.enrolledAt, e.pdsEndpoint, e.signingKeyDid, e.active, e.enrollmentRkey,
+    (SELECT json_group_array(b.boundary)
+     FROM (SELECT boundary FROM enrollment_boundary WHERE did = e.did ORDER BY boundary) AS b)
+FROM enrollment AS e
+WHERE e.did > ? AND e.active IN ('true', ?)
+ORDER BY e.did
+LIMIT ?;
+
+-- name: count_active
+SELECT count(*) FROM enrollment WHERE active = 'true';
+
+-- name: current_key
+SELECT sealed FROM signing_key WHERE did = ? AND retired IS NULL;

@@ -1,0 +1,1 @@
+"""Ports of persistence and their twins. Synchronous: never awaits."""

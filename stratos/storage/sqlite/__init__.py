@@ -1,0 +1,1 @@
+"""The SQLite twin: one service database and one database per actor."""

@@ -1,0 +1,131 @@
+"""One actor's database, open: a reading connection, and a writing one once something is applied."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Final
+from zlib import crc32
+
+from stratos.storage.sql_files import Migration, Statements
+from stratos.storage.sqlite.actor_paths import DATABASE_NAME, sync_directories
+from stratos.storage.sqlite.connection import connect, faults, transaction
+from stratos.storage.sqlite.migrations import is_outdated, migrate
+
+_WRITER_PRAGMAS: Final = ("synchronous = NORMAL", "secure_delete = FAST", "cache_size = -256")
+_READER_PRAGMAS: Final = ("query_only = ON", "cache_size = -128")
+_FIRST_CHECKPOINT_PAGES: Final = 800
+_CHECKPOINT_SPREAD: Final = 512
+"""Automatic checkpoints come after 800 to 1,311 pages, differently for each actor, so that actors who write at one pace do not
+all checkpoint in one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSchema:
+    """The statements and migrations of actor databases."""
+
+    sql: Statements
+    migrations: Sequence[Migration]
+
+
+class ActorDatabase:
+    """Open connections to one actor's database.
+
+    Reading is safe from any thread. Writing (`write`, `checkpoint`) is for one thread at a time: the caller sees to it. After
+    `close` everything raises StorageFault.
+    """
+
+    def __init__(self, directory: Path, schema: ActorSchema, *, create: bool) -> None:
+        """Open the database in `directory` and migrate it; with `create`, make it where it is absent. Raises StorageFault."""
+        self.sql = schema.sql
+        self.path = directory / DATABASE_NAME
+        self._read_lock = RLock()
+        self._snapshots = 0
+        self._writer: sqlite3.Connection | None = None
+        with faults(f"opening {self.path}"):
+            if create and not self.path.exists():
+                directory.mkdir(parents=True, exist_ok=True)
+                self._writer = self._migrated_writer(schema.migrations)
+            self._reader = connect(self.path, create=False, pragmas=_READER_PRAGMAS)
+            try:
+                if is_outdated(self._reader, schema.migrations, str(self.path)):
+                    self._writer = self._migrated_writer(schema.migrations)
+            except BaseException:
+                self._reader.close()
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """The reading connection for the block, which must be short and must not wait for anything."""
+        with faults(f"reading {self.path}"), self._read_lock:
+            yield self._reader
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads of the block, by this thread, see one moment; other threads' reads wait. May be nested."""
+        with self._read_lock:
+            if self._snapshots == 0:
+                with faults(f"reading {self.path}"):
+                    self._reader.execute("BEGIN")
+            self._snapshots += 1
+            try:
+                yield
+            finally:
+                self._snapshots -= 1
+                if self._snapshots == 0:
+                    with faults(f"reading {self.path}"):
+                        self._reader.execute("COMMIT")
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction. Raises StorageFault; nothing was written then."""
+        with faults(f"writing {self.path}"), transaction(self._open_writer()) as connection:
+            yield connection
+
+    def checkpoint(self, actors: Path) -> None:
+        """Make everything written so far durable, and the directories up to `actors` that lead to it."""
+        with faults(f"checkpointing {self.path}"):
+            busy, logged, moved = self._open_writer().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if busy or logged != moved:
+                # A long read, such as an export, holds pages back in the write-ahead log: then that file must be durable.
+                self._sync_wal()
+            sync_directories(self.path.parent, highest=actors)
+
+    def close(self) -> None:
+        """Close both connections, after a read under way; a second call does nothing."""
+        with self._read_lock:
+            self._reader.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect_writer(fresh=False)
+        return self._writer
+
+    def _migrated_writer(self, migrations: Sequence[Migration]) -> sqlite3.Connection:
+        writer = self._connect_writer(fresh=True)
+        try:
+            migrate(writer, migrations, str(self.path))
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    def _connect_writer(self, *, fresh: bool) -> sqlite3.Connection:
+        pages = _FIRST_CHECKPOINT_PAGES + crc32(self.path.parent.name.encode()) % _CHECKPOINT_SPREAD
+        mode = ("journal_mode = WAL",) if fresh else ()
+        return connect(self.path, create=fresh, pragmas=(*mode, *_WRITER_PRAGMAS, f"wal_autocheckpoint = {pages}"))
+
+    def _sync_wal(self) -> None:
+        """Sync the `-wal` file. SQLite keeps its locks on other files, so opening and closing this one loses none of them."""
+        descriptor = os.open(f"{self.path}-wal", os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

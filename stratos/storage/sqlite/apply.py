@@ -1,0 +1,93 @@
+"""Applying log entries to an actor's database: the third step of a write (design §3)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stratos.atproto import dag_cbor
+from stratos.atproto.cid import Cid
+from stratos.atproto.syntax import format_datetime
+from stratos.core.backlinks import backlinks
+from stratos.core.log_entry import Action, CommitEntry, RecordOp
+from stratos.storage.ports import StorageFault
+from stratos.storage.sql_files import Statements
+from stratos.storage.sqlite.actor_database import ActorDatabase
+from stratos.storage.sqlite.instants import from_microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCommit:
+    """A commit at its place in the log; `time` in microseconds since 1970."""
+
+    seq: int
+    time: int
+    entry: CommitEntry
+
+
+class GapBefore(StorageFault):
+    """The store's root is not the commit upon which the next entry was planned: entries between them are missing."""
+
+
+def apply_commits(database: ActorDatabase, commits: Sequence[LoggedCommit]) -> None:
+    """Apply an actor's commits, in log order, in one transaction; those that were applied before are passed over.
+
+    Raises GapBefore, or StorageFault when the store could not do it; nothing was applied then.
+    """
+    with database.write() as connection:
+        root: tuple[bytes, int] | None = connection.execute(database.sql["apply.root"]).fetchone()
+        commit, seq = (None, 0) if root is None else (Cid(root[0]), root[1])
+        for logged in commits:
+            if logged.seq <= seq:
+                continue
+            if logged.entry.prev_commit != commit:
+                raise GapBefore(
+                    f"{database.path} is at entry {seq}, commit {commit}, "
+                    f"but entry {logged.seq} follows commit {logged.entry.prev_commit}"
+                )
+            _Application(connection, database.sql, logged).run()
+            commit, seq = logged.entry.commit, logged.seq
+
+
+class _Application:
+    """One commit on its way into the tables."""
+
+    def __init__(self, connection: sqlite3.Connection, sql: Statements, logged: LoggedCommit) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._entry = logged.entry
+        self._seq = logged.seq
+        self._time = format_datetime(from_microseconds(logged.time))
+
+    def run(self) -> None:
+        """Blocks and rows first, then what nothing refers to any more, then the root."""
+        entry = self._entry
+        records = [(op.cid, op.record) for op in entry.ops if op.cid is not None and op.record is not None]
+        self._connection.executemany(
+            self._sql["apply.put_block"],
+            [(cid.bytes, entry.rev, len(block), block) for cid, block in (*records, *entry.blocks)],
+        )
+        for op in entry.ops:
+            self._put_rows(op)
+        self._connection.executemany(self._sql["apply.delete_block"], [(cid.bytes,) for cid in entry.removed])
+        superseded = [(op.prev.bytes,) for op in entry.ops if op.prev is not None and op.prev != op.cid]
+        self._connection.executemany(self._sql["apply.delete_superseded"], superseded)
+        self._connection.execute(
+            self._sql["apply.put_root"], (entry.did, entry.commit.bytes, entry.rev, self._seq, self._time)
+        )
+
+    def _put_rows(self, op: RecordOp) -> None:
+        collection, _, rkey = op.path.partition("/")
+        execute = self._connection.execute
+        if op.action is not Action.CREATE:
+            execute(self._sql["apply.delete_backlinks"], (collection, rkey))
+        if op.cid is None or op.record is None:
+            execute(self._sql["apply.delete_record"], (collection, rkey))
+            return
+        execute(self._sql["apply.put_record"], (collection, rkey, op.cid.bytes, self._entry.rev, self._time))
+        record = dag_cbor.decode_own(op.record)
+        links = backlinks(record) if isinstance(record, dict) else []
+        if links:
+            rows = [(collection, rkey, path, target) for path, target in links]
+            self._connection.executemany(self._sql["apply.put_backlink"], rows)

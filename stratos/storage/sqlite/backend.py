@@ -1,0 +1,186 @@
+"""The SQLite backend: one service database, one database per actor, one process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from stratos.atproto.syntax import Did
+from stratos.core.log_entry import Proposal
+from stratos.storage.ports import AppendOutcome, StorageFault
+from stratos.storage.sql_files import SqlFiles
+from stratos.storage.sqlite.actor_database import ActorSchema
+from stratos.storage.sqlite.actor_paths import actor_directory
+from stratos.storage.sqlite.actor_stores import SqliteActorStores, StoreLimits
+from stratos.storage.sqlite.append import Batch, append_batch
+from stratos.storage.sqlite.apply import LoggedCommit
+from stratos.storage.sqlite.connection import faults
+from stratos.storage.sqlite.consumer_cursors import SqliteConsumerCursors
+from stratos.storage.sqlite.directory_lock import DirectoryLock
+from stratos.storage.sqlite.enrollments import SqliteEnrollments
+from stratos.storage.sqlite.log import SqliteLog
+from stratos.storage.sqlite.redo import Redo
+from stratos.storage.sqlite.service_database import ServiceDatabase
+
+NODES_PER_STORE: Final = 128
+"""Decoded MST nodes kept per open store: some ten paths of a large repository."""
+SERVICE_READERS: Final = 4
+"""Reading connections to the service database."""
+
+_SERVICE: Final = "sqlite/service"
+_ACTOR: Final = "sqlite/actor"
+
+_log = logging.getLogger(__name__)
+
+
+class SqliteBackend:
+    """Implements `ports.Backend`. The steps of `commit` are methods of their own, so that a test can fail between them."""
+
+    def __init__(
+        self, directory: Path, lock: DirectoryLock, database: ServiceDatabase, schema: ActorSchema, limits: StoreLimits
+    ) -> None:
+        """Use `SqliteBackend.open`."""
+        self._actors_directory = directory / "actors"
+        self._lock = lock
+        self._database = database
+        self._wal_is_stale = True
+        self._log = SqliteLog(database)
+        self._enrollments = SqliteEnrollments(database)
+        self._cursors = SqliteConsumerCursors(database)
+        self._actors = SqliteActorStores(
+            self._actors_directory,
+            schema,
+            Redo(database),
+            limits,
+            purged=self._purge_done,
+            checkpointed=self._log.checkpointed,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        sql: SqlFiles,
+        max_open_actors: int,
+        nodes_per_store: int = NODES_PER_STORE,
+        service_readers: int = SERVICE_READERS,
+    ) -> SqliteBackend:
+        """Open or create everything below `data_dir`, migrate it, and finish purges that a crash interrupted.
+
+        An actor store is opened, and caught up with the log, when it is first asked for. At most `max_open_actors` stay open,
+        each with up to `nodes_per_store` decoded nodes. Raises DataDirectoryInUse, StorageFault.
+        """
+        directory = data_dir.absolute()
+        with faults(f"preparing the data directory {directory}"):
+            (directory / "actors").mkdir(parents=True, exist_ok=True)
+            lock = DirectoryLock.acquire(directory)
+        try:
+            database = ServiceDatabase(
+                directory / "service.sqlite",
+                sql.statements(_SERVICE),
+                sql.migrations(_SERVICE),
+                readers=service_readers,
+            )
+        except BaseException:
+            lock.release()
+            raise
+        schema = ActorSchema(sql.statements(_ACTOR), sql.migrations(_ACTOR))
+        try:
+            backend = cls(directory, lock, database, schema, StoreLimits(max_open_actors, nodes_per_store))
+            backend._finish_purges()
+        except BaseException:
+            database.close()
+            lock.release()
+            raise
+        return backend
+
+    @property
+    def actors(self) -> SqliteActorStores:
+        """All actors' stores."""
+        return self._actors
+
+    @property
+    def enrollments(self) -> SqliteEnrollments:
+        """Reads of enrollment."""
+        return self._enrollments
+
+    @property
+    def log(self) -> SqliteLog:
+        """The commit log."""
+        return self._log
+
+    @property
+    def cursors(self) -> SqliteConsumerCursors:
+        """Positions of internal consumers."""
+        return self._cursors
+
+    def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
+        """Append a batch in one durable transaction, then apply it to the actor stores; outcomes in order.
+
+        Only for the log-writer thread. Raises StorageFault when nothing was appended; whatever fails later is logged, and made
+        good when the store concerned is opened next, or at the next purge or start.
+        """
+        appended = self._append(batch, now)
+        if appended.purges:
+            self._wal_is_stale = True
+        if self._wal_is_stale:
+            self._finish_purges()
+        for did, commits in appended.commits.items():
+            self._apply_actor(did, commits)
+        return appended.outcomes
+
+    def check(self) -> None:
+        """Answer a trivial query. Raises StorageFault."""
+        with self._database.read("checking the service database") as connection:
+            connection.execute("SELECT 1").fetchone()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges and counters of the actor stores, and the head of the log."""
+        return {"head": self._log.head(), **{f"actors_{name}": value for name, value in self._actors.statistics().items()}}
+
+    def close(self) -> None:
+        """Close every connection and release the data directory; a second call does nothing."""
+        self._actors.close()
+        self._database.close()
+        self._lock.release()
+
+    def _append(self, batch: Sequence[Proposal], now: datetime) -> Batch:
+        """One transaction: when it returns, the batch is durable."""
+        for proposal in batch:
+            actor_directory(self._actors_directory, proposal.did)
+        with self._database.write("appending to the log") as connection:
+            appended = append_batch(connection, self._database.sql, batch, last_seq=self._log.head(), now=now)
+        self._log.advance(appended.head)
+        return appended
+
+    def _apply_actor(self, did: Did, commits: Sequence[LoggedCommit]) -> None:
+        """Apply one actor's part of the batch; a failure leaves its store behind the log and is reported, not raised."""
+        try:
+            self._actors.apply(did, commits)
+        except StorageFault:
+            _log.exception("apply failed, the store of %s is behind the log", did)
+
+    def _finish_purges(self) -> None:
+        """Destroy the stores of unenrolled actors, then empty the write-ahead log of what was erased."""
+        with self._database.read("listing unfinished purges") as connection:
+            dids = [Did(did) for (did,) in connection.execute(self._database.sql["unenroll.pending_purges"])]
+        done = True
+        for did in dids:
+            try:
+                self._destroy_actor(did)
+            except StorageFault:
+                done = False
+                _log.exception("purge failed, the store of %s is still to be destroyed", did)
+        # Readers may hold the write-ahead log for a moment; then the next batch tries again.
+        self._wal_is_stale = not (self._database.truncate_wal() and done)
+
+    def _destroy_actor(self, did: Did) -> None:
+        self._actors.destroy(did)
+
+    def _purge_done(self, did: Did) -> None:
+        with self._database.write("recording a purge") as connection:
+            connection.execute(self._database.sql["unenroll.purge_done"], (did,))

@@ -1,0 +1,82 @@
+"""Enrollments: reads, and the row effects of an enrollment entry."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from stratos.atproto.syntax import Did
+from stratos.core.boundaries import Boundary
+from stratos.core.enrollment import Enrollment
+from stratos.storage.sql_files import Statements
+from stratos.storage.sqlite.service_database import ServiceDatabase
+
+_EnrollmentRow = tuple[str, str, str | None, str, str, str | None, str]
+
+
+class SqliteEnrollments:
+    """Implements `ports.Enrollments`. Boundaries read back in ascending order."""
+
+    def __init__(self, database: ServiceDatabase) -> None:
+        self._database = database
+
+    def get(self, did: Did) -> Enrollment | None:
+        """The enrollment of a DID, active or not."""
+        with self._database.read(f"reading the enrollment of {did}") as connection:
+            row: _EnrollmentRow | None = connection.execute(self._database.sql["enrollment.get"], (did,)).fetchone()
+        return None if row is None else _enrollment(row)
+
+    def page(self, *, after: Did | None, limit: int, active_only: bool = False) -> list[Enrollment]:
+        """Enrollments in DID order, exclusive of `after`."""
+        also = "true" if active_only else "false"
+        with self._database.read("listing enrollments") as connection:
+            rows = connection.execute(self._database.sql["enrollment.page"], (after or "", also, limit))
+            return [_enrollment(row) for row in rows]
+
+    def count(self) -> int:
+        """How many active enrollments there are."""
+        with self._database.read("counting enrollments") as connection:
+            count: int = connection.execute(self._database.sql["enrollment.count_active"]).fetchone()[0]
+        return count
+
+    def sealed_key(self, did: Did) -> bytes | None:
+        """The account's current sealed signing key."""
+        with self._database.read(f"reading the signing key of {did}") as connection:
+            row: tuple[bytes] | None = connection.execute(self._database.sql["enrollment.current_key"], (did,)).fetchone()
+        return None if row is None else row[0]
+
+
+def put_enrollment(
+    connection: sqlite3.Connection, sql: Statements, enrollment: Enrollment, sealed_key: bytes | None, time: str
+) -> None:
+    """Upsert an enrollment whole; `sealed_key`, if given, becomes the current key and the one before it is retired at `time`."""
+    did = enrollment.did
+    connection.execute(
+        sql["enrollment.put"],
+        (
+            did,
+            enrollment.enrolled_at,
+            enrollment.pds_endpoint,
+            enrollment.signing_key,
+            "true" if enrollment.active else "false",
+            enrollment.enrollment_rkey,
+        ),
+    )
+    connection.execute(sql["enrollment.delete_boundaries"], (did,))
+    connection.executemany(sql["enrollment.put_boundary"], [(did, boundary) for boundary in enrollment.boundaries])
+    if sealed_key is not None:
+        connection.execute(sql["enrollment.retire_keys"], (time, did, enrollment.signing_key))
+        connection.execute(sql["enrollment.put_key"], (did, enrollment.signing_key, sealed_key, time))
+
+
+def _enrollment(row: _EnrollmentRow) -> Enrollment:
+    did, enrolled_at, pds_endpoint, signing_key, active, rkey, boundaries = row
+    return Enrollment(
+        did=Did(did),
+        boundaries=tuple(Boundary(boundary) for boundary in json.loads(boundaries)),
+        enrolled_at=enrolled_at,
+        active=active == "true",
+        signing_key=signing_key,
+        enrollment_rkey=rkey,
+        pds_endpoint=pds_endpoint,
+    )
