@@ -1,0 +1,1 @@
+"""The trio engine: commit log, repository writer, firehose, enrollment, retention, supervision."""

@@ -1,0 +1,200 @@
+"""The firehose: every subscriber is a cursor plus a wake-up (design §4).
+
+Frames are encoded once, at append; a subscriber reads them from the log's tail in memory, or from the log where it lies further
+back. What a boundary-scoped subscriber may see is decided by `core.view` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from stratos.atproto.frames import encode_info
+from stratos.atproto.syntax import Did
+from stratos.core.boundaries import Boundary
+from stratos.core.log_codec import entry_frame
+from stratos.core.log_entry import EnrollmentAction, EnrollmentEntry, EntryKind, LoggedEntry
+from stratos.core.view import in_view
+from stratos.engine.commit_log import CommitLog
+from stratos.storage.ports import Backend
+
+SendFrame = Callable[[bytes], Awaitable[None]]
+
+_CHUNK_FRAMES: Final = 50
+"""Frames per send deadline."""
+_PAGE_ENTRIES: Final = 250
+_PAGE_BYTES: Final = 1024 * 1024
+_REPLAY_PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What a subscriber asks for; who may ask was decided before.
+
+    `did`: this actor's commits. Without it: enrollments, and with `include_commits` every actor's commits too.
+    `cursor`: the last `seq` seen; None and 0 are the beginning. `domains`: only what lies in these boundaries; None for all.
+    """
+
+    did: Did | None = None
+    cursor: int | None = None
+    domains: frozenset[Boundary] | None = None
+    include_commits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """Why a stream ended: `error` is the name for the error frame; None at shutdown of the service."""
+
+    error: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Subscribers at once, and the seconds within which a subscriber must take a chunk of frames."""
+
+    max_subscribers: int = 1_000
+    send_timeout: float = 30.0
+
+
+class Firehose:
+    """Serves subscribers from the log; each runs in its caller's task."""
+
+    def __init__(self, backend: Backend, log: CommitLog, *, service_url: str, limits: StreamLimits) -> None:
+        self._backend = backend
+        self._log = log
+        self._service_url = service_url
+        self._limits = limits
+        self._open: set[trio.CancelScope] = set()
+        self._closing = False
+        self._frames = self._too_slow = 0
+
+    async def serve(self, request: StreamRequest, send: SendFrame) -> StreamEnd:
+        """Send frames until the subscriber is refused, falls behind, or the service closes its streams.
+
+        Errors of `send` pass through to the caller. Cancellation ends the stream at once.
+        """
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        with trio.CancelScope() as scope:
+            self._open.add(scope)
+            try:
+                return await self._stream(request, send)
+            finally:
+                self._open.discard(scope)
+        return StreamEnd(None, "the service is shutting down")
+
+    def close(self) -> None:
+        """End every open stream and refuse new ones: the service is shutting down."""
+        self._closing = True
+        for scope in list(self._open):
+            scope.cancel()
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges and counters: subscribers and their limit, frames sent, subscribers dropped for slowness."""
+        return {
+            "subscribers": len(self._open),
+            "subscribers_limit": self._limits.max_subscribers,
+            "frames_total": self._frames,
+            "too_slow_total": self._too_slow,
+        }
+
+    def _refusal(self, request: StreamRequest) -> StreamEnd | None:
+        if self._closing:
+            return StreamEnd(None, "the service is shutting down")
+        if len(self._open) >= self._limits.max_subscribers:
+            return StreamEnd("TooManySubscribers", "No more subscribers are served at the moment")
+        if request.did is not None and self._backend.log.repo_head(request.did) is None:
+            return StreamEnd("NotFound", "Account not found")
+        if request.cursor is not None and request.cursor > self._log.head:
+            return StreamEnd("FutureCursor", "Cursor is in the future")
+        return None
+
+    async def _stream(self, request: StreamRequest, send: SendFrame) -> StreamEnd:
+        if request.did is None and not request.include_commits:
+            position = self._log.head
+            ended = await self._replay_enrollments(position, request, send)
+            if ended is not None:
+                return ended
+        else:
+            position = request.cursor or 0
+            in_memory = self._log.tail_after(position, 0) is not None
+            if not in_memory and self._backend.log.outdated(position, request.did):
+                text = f"Cursor {position} is too old, some events may be missed"
+                await self._send_chunk([encode_info("OutdatedCursor", text)], send)
+        live = False
+        while True:
+            page = self._log.tail_after(position, _PAGE_ENTRIES)
+            if page is None:
+                if live:
+                    return self._slow("The subscriber fell behind the recent part of the log")
+                page, position = self._page_from_log(position, request)
+            elif page:
+                position = page[-1].seq
+            else:
+                live = True
+                await self._log.wait_beyond(position)
+                continue
+            ended = await self._send_page(page, request, send)
+            if ended is not None:
+                return ended
+
+    def _page_from_log(self, position: int, request: StreamRequest) -> tuple[list[LoggedEntry], int]:
+        """A page of the log and the position after it: its last entry, or the head where nothing more is of interest."""
+        head = self._log.head
+        kind = None if request.did is not None or request.include_commits else EntryKind.ENROLLMENT
+        page = self._backend.log.after(position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES, did=request.did, kind=kind)
+        return page, page[-1].seq if page else max(position, head)
+
+    async def _send_page(self, page: list[LoggedEntry], request: StreamRequest, send: SendFrame) -> StreamEnd | None:
+        frames: list[bytes] = []
+        unenrolled = False
+        for entry in page:
+            if request.did is not None:
+                if entry.did != request.did:
+                    continue
+                if entry.kind is EntryKind.ENROLLMENT:
+                    unenrolled = unenrolled or self._backend.log.repo_head(request.did) is None
+                    continue
+            elif entry.kind is EntryKind.COMMIT and not request.include_commits:
+                continue
+            frame = entry.frame if request.domains is None else in_view(entry, request.domains)
+            if frame is not None:
+                frames.append(frame)
+        for start in range(0, len(frames), _CHUNK_FRAMES):
+            if not await self._send_chunk(frames[start : start + _CHUNK_FRAMES], send):
+                return self._slow("The subscriber did not take its frames in time")
+        await trio.lowlevel.checkpoint()
+        return StreamEnd("NotFound", "Account is no longer enrolled") if unenrolled else None
+
+    async def _replay_enrollments(self, seq: int, request: StreamRequest, send: SendFrame) -> StreamEnd | None:
+        """Every active enrollment as an `enroll`, in DID order; changes since `seq` follow from the log."""
+        after: Did | None = None
+        while enrollments := self._backend.enrollments.page(after=after, limit=_REPLAY_PAGE, active_only=True):
+            after = enrollments[-1].did
+            page = [
+                LoggedEntry(seq, enrollment.did, EntryKind.ENROLLMENT, entry_frame(entry, seq, enrollment.enrolled_at))
+                for enrollment in enrollments
+                for entry in [EnrollmentEntry(enrollment.did, EnrollmentAction.ENROLL, self._service_url, enrollment)]
+            ]
+            ended = await self._send_page(page, request, send)
+            if ended is not None:
+                return ended
+        return None
+
+    async def _send_chunk(self, frames: list[bytes], send: SendFrame) -> bool:
+        """Send frames within one deadline; False when the subscriber did not take them."""
+        with trio.move_on_after(self._limits.send_timeout):
+            for frame in frames:
+                await send(frame)
+            self._frames += len(frames)
+            return True
+        return False
+
+    def _slow(self, message: str) -> StreamEnd:
+        self._too_slow += 1
+        return StreamEnd("ConsumerTooSlow", message)

@@ -1,0 +1,84 @@
+"""Retention: old log entries leave once their actor stores are durable without them (design §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+import trio
+
+from stratos.storage.ports import Backend
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """Age after which entries may go, seconds between rounds, and how much one slice of a round does."""
+
+    keep: timedelta
+    interval: float = 600.0
+    actors_per_slice: int = 32
+    entries_per_slice: int = 1_000
+
+
+class Retention:
+    """Trims the log in slices on the bulk thread, so that writes go on in between."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        policy: RetentionPolicy,
+        *,
+        clock: Callable[[], datetime],
+        bulk_thread: trio.CapacityLimiter,
+    ) -> None:
+        self._backend = backend
+        self._policy = policy
+        self._clock = clock
+        self._bulk_thread = bulk_thread
+        self._trimmed = self._rounds = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Trim now and then until cancelled; cancellation waits for the slice under way."""
+        task_status.started()
+        while True:
+            await self.trim()
+            await trio.sleep(self._policy.interval)
+
+    async def trim(self) -> int:
+        """One round; returns how many entries left the log."""
+        before = self._clock() - self._policy.keep
+        await self._checkpoint_actors(before)
+        trimmed = 0
+        while True:
+            gone = await trio.to_thread.run_sync(self._trim_slice, before, limiter=self._bulk_thread)
+            trimmed += gone
+            if gone < self._policy.entries_per_slice:
+                break
+        self._trimmed += trimmed
+        self._rounds += 1
+        if trimmed:
+            log.info("log trimmed", entries=trimmed, before=before.isoformat())
+        return trimmed
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters: rounds, entries trimmed."""
+        return {"rounds_total": self._rounds, "trimmed_total": self._trimmed}
+
+    async def _checkpoint_actors(self, before: datetime) -> None:
+        while True:
+            done = await trio.to_thread.run_sync(self._checkpoint_slice, before, limiter=self._bulk_thread)
+            if done < self._policy.actors_per_slice:
+                return
+
+    def _checkpoint_slice(self, before: datetime) -> int:
+        dids = self._backend.log.trimmable(before=before, limit=self._policy.actors_per_slice)
+        for did in dids:
+            self._backend.actors.checkpoint(did)
+        return len(dids)
+
+    def _trim_slice(self, before: datetime) -> int:
+        return self._backend.log.trim(before=before, limit=self._policy.entries_per_slice)

@@ -1,0 +1,141 @@
+"""The engine of one Stratos service, put together: what the API and the composition roots hold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import trio
+
+from stratos.atproto.keys import VerifyingKey
+from stratos.atproto.lexicon import Lexicons
+from stratos.atproto.syntax import Did
+from stratos.atproto.tid import TidClock
+from stratos.core.boundaries import Boundary
+from stratos.core.record_rules import RecordRules
+from stratos.engine.actor_locks import ActorLocks
+from stratos.engine.commit_log import CommitLog, LogLimits
+from stratos.engine.enrollment import EnrollmentDesk, EnrollmentPolicy
+from stratos.engine.firehose import Firehose, StreamLimits
+from stratos.engine.keyring import Keyring
+from stratos.engine.rate_limit import WriteLimiter, WriteRate
+from stratos.engine.repository import RepositoryWriter, WriterParts
+from stratos.engine.retention import Retention, RetentionPolicy
+from stratos.storage.ports import Backend
+
+DEFAULT_RETENTION: Final = timedelta(hours=72)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceIdentity:
+    """Who this service is; what its DID document, stubs and banner say."""
+
+    did: Did
+    fragment: str
+    public_url: str
+    repo_url: str
+    version: str
+    allowed_boundaries: tuple[Boundary, ...]
+    auto_enroll: tuple[Boundary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """Every bound of the engine in one place."""
+
+    log: LogLimits = field(default_factory=LogLimits)
+    stream: StreamLimits = field(default_factory=StreamLimits)
+    writes: WriteRate = field(default_factory=WriteRate)
+    retention: timedelta = DEFAULT_RETENTION
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Time and chance, passed in so that tests can hold them."""
+
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    rng: random.Random
+
+    @classmethod
+    def real(cls) -> World:
+        """The wall clock, trio's clock and the system's randomness."""
+        return cls(clock=lambda: datetime.now(UTC), monotonic=trio.current_time, rng=random.SystemRandom())
+
+
+@dataclass(frozen=True, slots=True)
+class StratosService:
+    """One service's engine. Its tasks (`log.run`, `retention.run`) are started by the composition root."""
+
+    identity: ServiceIdentity
+    service_key: VerifyingKey
+    backend: Backend
+    lexicons: Lexicons
+    log: CommitLog
+    repository: RepositoryWriter
+    enrollment: EnrollmentDesk
+    firehose: Firehose
+    retention: Retention
+    limiter: WriteLimiter
+    keyring: Keyring
+
+    @classmethod
+    def build(
+        cls,
+        identity: ServiceIdentity,
+        *,
+        backend: Backend,
+        keyring: Keyring,
+        lexicons: Lexicons,
+        limits: ServiceLimits,
+        world: World,
+    ) -> StratosService:
+        """Put the engine together upon an open backend; starts nothing."""
+        log = CommitLog(backend, clock=world.clock, limits=limits.log)
+        locks = ActorLocks()
+        tids = TidClock(lambda: int(world.clock().timestamp() * 1_000_000), world.rng.randrange(1024))
+        bulk_thread = trio.CapacityLimiter(1)
+        limiter = WriteLimiter(limits.writes, clock=world.monotonic, rng=world.rng)
+        parts = WriterParts(
+            backend=backend,
+            log=log,
+            locks=locks,
+            keyring=keyring,
+            lexicons=lexicons,
+            rules=RecordRules(identity.did, identity.allowed_boundaries),
+            tids=tids,
+            limiter=limiter,
+            bulk_thread=bulk_thread,
+        )
+        policy = EnrollmentPolicy(identity.did, identity.public_url, identity.allowed_boundaries, identity.auto_enroll)
+        return cls(
+            identity=identity,
+            service_key=keyring.service_key.verifying_key,
+            backend=backend,
+            lexicons=lexicons,
+            log=log,
+            repository=RepositoryWriter(parts),
+            enrollment=EnrollmentDesk(
+                policy, backend=backend, log=log, locks=locks, keyring=keyring, tids=tids, clock=world.clock
+            ),
+            firehose=Firehose(backend, log, service_url=identity.public_url, limits=limits.stream),
+            retention=Retention(backend, RetentionPolicy(keep=limits.retention), clock=world.clock, bulk_thread=bulk_thread),
+            limiter=limiter,
+            keyring=keyring,
+        )
+
+    def statistics(self) -> Mapping[str, Mapping[str, float]]:
+        """The gauges and counters of every part, by name; `/metrics`, `/health` and the console read nothing else."""
+        return {
+            "log": self.log.statistics(),
+            "repository": self.repository.statistics(),
+            "firehose": self.firehose.statistics(),
+            "actors": self.backend.actors.statistics(),
+            "limiter": self.limiter.statistics(),
+            "keyring": self.keyring.statistics(),
+            "retention": self.retention.statistics(),
+            "enrollments": {"active": self.backend.enrollments.count()},
+        }
