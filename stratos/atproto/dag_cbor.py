@@ -109,9 +109,7 @@ def _encoded_scalar(value: Encodable) -> bytes:
     if type(value) is Cid:
         return _LINK_PREFIX + value.bytes
     if type(value) is int:
-        if not -MAX_INTEGER <= value <= MAX_INTEGER:
-            raise InvalidDagCbor("integer beyond ±(2^53−1)")
-        return _head(0x00, value) if value >= 0 else _head(0x20, -1 - value)
+        return _head(0x00, _in_range(value)) if value >= 0 else _head(0x20, -1 - _in_range(value))
     if type(value) is bytes:
         return (_BYTES_HEADS[len(value)] if len(value) < 256 else _head(_BYTES, len(value))) + value
     if value is None:
@@ -199,9 +197,14 @@ def _item(data: bytes, at: int, depth: int) -> tuple[DataModel, int]:
         if end > len(data):
             raise _too_short("byte string", argument, len(data) - at)
         return data[at:end], end
-    if argument > MAX_INTEGER - (major != 0):
-        raise InvalidDagCbor(f"integer beyond ±(2^53−1) at byte {at}")
-    return (-1 - argument if major else argument), at
+    integer = -1 - argument if major else argument
+    return _in_range(integer), at
+
+
+def _in_range(integer: int) -> int:
+    if not -MAX_INTEGER <= integer <= MAX_INTEGER:
+        raise InvalidDagCbor("integer beyond ±(2^53−1)")
+    return integer
 
 
 def _list(data: bytes, at: int, count: int, depth: int) -> tuple[list[DataModel], int]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from multiformats import multibase
 
 PRIVATE_KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
@@ -25,8 +26,7 @@ MAX_MULTIBASE_CHARACTERS: Final = 120
 
 _POINT_BYTES: Final = {b"\x02": COMPRESSED_POINT_BYTES, b"\x03": COMPRESSED_POINT_BYTES, b"\x04": 65}
 _DID_KEY: Final = "did:key:"
-_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_BASE58_DIGITS: Final = {character: digit for digit, character in enumerate(_BASE58)}
+_BASE58: Final = "base58btc"
 _ECDSA: Final = ec.ECDSA(SHA256(), deterministic_signing=True)
 
 
@@ -115,10 +115,9 @@ class SigningKey:
 class VerifyingKey:
     """A public key; equal and hashed by its curve and compressed point."""
 
-    __slots__ = ("_key", "compressed", "curve", "multibase")
+    __slots__ = ("_key", "_multibase", "compressed", "curve")
     curve: Curve
     compressed: bytes
-    multibase: str
 
     def __init__(self, curve: Curve, point: bytes) -> None:
         """Take a point in its compressed (33 bytes) or uncompressed (65 bytes) form.
@@ -139,7 +138,7 @@ class VerifyingKey:
                 self.compressed = self._key.format(compressed=True)
         except ValueError as error:
             raise InvalidKey(f"not a point on {curve.name}") from error
-        self.multibase = "z" + _base58_encode(curve.multicodec + self.compressed)
+        self._multibase: str | None = None
 
     @classmethod
     def from_did_key(cls, text: str) -> VerifyingKey:
@@ -165,6 +164,13 @@ class VerifyingKey:
         return cls(curve, raw33)
 
     @property
+    def multibase(self) -> str:
+        """The key as Multikey; built when first asked for, since that takes half a millisecond."""
+        if self._multibase is None:
+            self._multibase = multibase.encode(self.curve.multicodec + self.compressed, _BASE58)
+        return self._multibase
+
+    @property
     def did_key(self) -> str:
         """The key as did:key."""
         return _DID_KEY + self.multibase
@@ -188,10 +194,10 @@ class VerifyingKey:
         return True
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, VerifyingKey) and self.multibase == other.multibase
+        return isinstance(other, VerifyingKey) and (self.curve, self.compressed) == (other.curve, other.compressed)
 
     def __hash__(self) -> int:
-        return hash(self.multibase)
+        return hash((self.curve, self.compressed))
 
     def __repr__(self) -> str:
         return f"<VerifyingKey {self.did_key}>"
@@ -201,22 +207,7 @@ def decode_multibase(text: str) -> bytes:
     """The bytes of a `z` multibase text (base 58, the only base that keys are published in). Raises InvalidKey."""
     if not text.startswith("z") or len(text) > MAX_MULTIBASE_CHARACTERS:
         raise InvalidKey(f"not a base 58 multibase key: {text[:80]!r}")
-    digits = text[1:]
-    number = 0
-    for character in digits:
-        digit = _BASE58_DIGITS.get(character)
-        if digit is None:
-            raise InvalidKey(f"{character!r} is not a base 58 digit")
-        number = number * 58 + digit
-    leading_zeros = len(digits) - len(digits.lstrip("1"))
-    return bytes(leading_zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
-
-
-def _base58_encode(raw: bytes) -> str:
-    number = int.from_bytes(raw, "big")
-    digits = []
-    while number:
-        number, digit = divmod(number, 58)
-        digits.append(_BASE58[digit])
-    leading_zeros = len(raw) - len(raw.lstrip(b"\0"))
-    return "1" * leading_zeros + "".join(reversed(digits))
+    try:
+        return multibase.decode(text)
+    except ValueError as error:
+        raise InvalidKey(f"not a base 58 multibase key: {text[:80]!r}") from error

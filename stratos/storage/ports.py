@@ -102,9 +102,7 @@ class ActorStore(Protocol):
     def records_at(self, paths: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], StoredRecord]:
         """Several records by (collection, rkey) in one query; what is missing or taken down is left out."""
 
-    def records(
-        self, collection: str, *, limit: int, after: str | None = None, reverse: bool = False
-    ) -> list[StoredRecord]:
+    def records(self, collection: str, *, limit: int, after: str | None = None, reverse: bool = False) -> list[StoredRecord]:
         """A page of a collection, rkey descending (`reverse`: ascending), `after` an exclusive rkey in that direction."""
 
     def collections(self) -> list[str]:

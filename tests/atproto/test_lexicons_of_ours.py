@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from timeit import repeat
 
 import pytest
 
@@ -231,18 +230,3 @@ def test_the_messages_of_our_stream_conform() -> None:
     )
     with pytest.raises(LexiconError, match="Message/ops/0/cid must be a CID link"):
         OURS.check_message(stream, "#commit", {**commit, "ops": [{"action": "create", "path": "a/b", "cid": str(LINK)}]})
-
-
-@pytest.mark.bench
-def test_checking_a_typical_post_stays_cheap() -> None:
-    typical = post(
-        text=f"Unicode: café 日本語 {FAMILY}",
-        boundary=boundary("did:web:stratos.test/engineering"),
-        langs=["en", "fr"],
-        tags=["a", "bb"],
-        facets=[
-            {"index": {"byteStart": 0, "byteEnd": 6}, "features": [{"$type": "app.bsky.richtext.facet#tag", "tag": "golden"}]}
-        ],
-        reply={"root": STRONG_REF, "parent": STRONG_REF},
-    )
-    assert min(repeat(lambda: OURS.check_record(POST, typical), number=500, repeat=7)) / 500 < 60e-6

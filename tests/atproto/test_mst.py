@@ -345,9 +345,10 @@ def test_a_block_with_another_hash_is_refused() -> None:
 
 
 def test_a_root_that_is_not_a_dag_cbor_link_is_refused() -> None:
-    raw = Cid.of_raw(EMPTY_NODE_BLOCK)
+    root, blocks = naive_tree({KEYS[0]: VALUE})
+    raw = Cid.of_raw(blocks[root])
     with pytest.raises(InvalidMst):
-        Mst.open(raw, BlockStore({raw: EMPTY_NODE_BLOCK}))
+        Mst.open(raw, BlockStore({raw: blocks[root]}))
 
 
 def test_a_chain_of_nodes_longer_than_the_layers_is_refused_even_unchecked() -> None:

@@ -232,9 +232,10 @@ def test_the_depth_of_a_walk_is_bounded_by_the_layers() -> None:
 
 
 def test_a_raw_link_is_no_tree() -> None:
-    raw = Cid.of_raw(EMPTY_NODE_BLOCK)
+    root, blocks = naive_tree({KEYS[0]: VALUE})
+    raw = Cid.of_raw(blocks[root])
     with pytest.raises(InvalidMst):
-        check_tree(raw, MappingSource({raw: EMPTY_NODE_BLOCK}))
+        check_tree(raw, MappingSource({raw: blocks[root]}))
 
 
 def test_entries_are_read_while_they_are_taken() -> None:

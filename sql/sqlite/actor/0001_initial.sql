@@ -16,7 +16,7 @@ CREATE TABLE stratos_repo_block (
     content BLOB NOT NULL
 );
 
--- The rowid is the last column of every index: pages of an export are in (repoRev, rowid) order.
+-- For exports `since` a rev.
 CREATE INDEX stratos_repo_block_repo_rev_idx ON stratos_repo_block (repoRev);
 
 CREATE TABLE stratos_record (

@@ -14,15 +14,19 @@ _MAX_NAME_BYTES: Final = 255
 """What the usual file systems allow for one name."""
 
 
-def actor_directory(actors: Path, did: Did) -> Path:
-    """The directory of one actor below `actors`: `<first two hex digits of SHA-256(did)>/<did>`.
-
-    A DID too long for a file name stands there as its whole SHA-256. Raises InvalidSyntax for what is not a DID, or could leave
-    the directory.
-    """
+def check_nameable(did: Did) -> None:
+    """Raise InvalidSyntax for what is not a DID, or could lead out of a directory that is named after it."""
     parse_did(did)
     if "/" in did or "\\" in did or ".." in did:
         raise InvalidSyntax(f"a DID that cannot name a directory: {did[:80]!r}")
+
+
+def actor_directory(actors: Path, did: Did) -> Path:
+    """The directory of one actor below `actors`: `<first two hex digits of SHA-256(did)>/<did>`.
+
+    A DID too long for a file name stands there as its whole SHA-256. Raises InvalidSyntax as `check_nameable` does.
+    """
+    check_nameable(did)
     digest = sha256(did.encode("ascii")).hexdigest()
     return actors / digest[:2] / (did if len(did) <= _MAX_NAME_BYTES else digest)
 

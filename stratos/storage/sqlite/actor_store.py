@@ -13,10 +13,16 @@ from stratos.storage.node_cache import LruNodeCache
 from stratos.storage.ports import RepoRoot, StorageFault, StoredRecord
 from stratos.storage.sqlite.actor_database import ActorDatabase
 
-_CIDS_PER_QUERY: Final = (1, 8, 64, 512)
-"""Sizes of `IN` lists: a shorter list is filled up with its last CID, so that only these statements are ever prepared."""
+_FEW_CIDS: Final = 8
+_MANY_CIDS: Final = 64
+"""Lengths of `IN` lists: a shorter list is filled up with its last CID, so that only two statements are ever prepared."""
 _BEYOND_RKEYS: Final = "\x7f"
 """Sorts after every record key, which are printable ASCII."""
+
+_BLOCK_QUERIES: Final = {
+    size: f"SELECT cid, content FROM stratos_repo_block WHERE cid IN ({', '.join('?' * size)})"  # noqa: S608 - only question marks
+    for size in (_FEW_CIDS, _MANY_CIDS)
+}
 
 _RecordRow = tuple[str, str, bytes, str, bytes]
 
@@ -51,16 +57,16 @@ class SqliteActorStore:
 
     def blocks(self, cids: Sequence[Cid]) -> Mapping[Cid, bytes]:
         """The bytes of several blocks; what is missing is left out."""
+        wanted = {cid.bytes: cid for cid in cids}
+        raws = list(wanted)
         found: dict[Cid, bytes] = {}
-        largest = _CIDS_PER_QUERY[-1]
         with self._database.snapshot(), self._database.read() as connection:
-            for start in range(0, len(cids), largest):
-                chunk = cids[start : start + largest]
-                size = next(size for size in _CIDS_PER_QUERY if len(chunk) <= size)
-                padded = [cid.bytes for cid in chunk] + [chunk[-1].bytes] * (size - len(chunk))
-                marks = ", ".join("?" * size)
-                query = f"SELECT cid, content FROM stratos_repo_block WHERE cid IN ({marks})"  # noqa: S608 - only question marks
-                found.update((Cid(raw), content) for raw, content in connection.execute(query, padded))
+            for start in range(0, len(raws), _MANY_CIDS):
+                chunk = raws[start : start + _MANY_CIDS]
+                size = _FEW_CIDS if len(chunk) <= _FEW_CIDS else _MANY_CIDS
+                chunk += [chunk[-1]] * (size - len(chunk))
+                for raw, content in connection.execute(_BLOCK_QUERIES[size], chunk):
+                    found[wanted[raw]] = content
         return found
 
     def record(self, collection: str, rkey: str) -> StoredRecord | None:
@@ -75,9 +81,7 @@ class SqliteActorStore:
             rows: list[_RecordRow] = connection.execute(self._sql["read.records_at"], (json.dumps(paths),)).fetchall()
         return {(row[0], row[1]): _stored(row) for row in rows}
 
-    def records(
-        self, collection: str, *, limit: int, after: str | None = None, reverse: bool = False
-    ) -> list[StoredRecord]:
+    def records(self, collection: str, *, limit: int, after: str | None = None, reverse: bool = False) -> list[StoredRecord]:
         """A page of a collection, rkey descending (`reverse`: ascending), `after` an exclusive rkey in that direction."""
         start = ("" if reverse else _BEYOND_RKEYS) if after is None else after
         query = self._sql["read.records_ascending" if reverse else "read.records_descending"]

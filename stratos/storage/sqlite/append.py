@@ -13,6 +13,7 @@ from stratos.core.log_codec import encode_redo, encode_views, logged
 from stratos.core.log_entry import CommitEntry, EnrollmentAction, EnrollmentEntry, Entry, LoggedEntry, Proposal
 from stratos.storage.ports import Appended, AppendOutcome, HeadMoved
 from stratos.storage.sql_files import Statements
+from stratos.storage.sqlite.actor_paths import check_nameable
 from stratos.storage.sqlite.apply import LoggedCommit
 from stratos.storage.sqlite.enrollments import put_enrollment
 from stratos.storage.sqlite.entry_kinds import KIND_NUMBERS
@@ -150,6 +151,7 @@ def _moved(head: _Head, entry: Entry, seq: int) -> _Head | None:
         if entry.action is EnrollmentAction.ENROLL:
             if entry.enrollment is None or entry.enrollment.did != entry.did:
                 raise ValueError(f"an enroll entry of {entry.did} without its enrollment")
+            check_nameable(entry.did)
             return replace(head, enrolled=True)
         return replace(head, commit=None, enrolled=False)
     if not head.enrolled or entry.prev_commit != head.commit or entry.rev <= head.rev:

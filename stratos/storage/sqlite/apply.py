@@ -73,9 +73,7 @@ class _Application:
         self._connection.executemany(self._sql["apply.delete_block"], [(cid.bytes,) for cid in entry.removed])
         superseded = [(op.prev.bytes,) for op in entry.ops if op.prev is not None and op.prev != op.cid]
         self._connection.executemany(self._sql["apply.delete_superseded"], superseded)
-        self._connection.execute(
-            self._sql["apply.put_root"], (entry.did, entry.commit.bytes, entry.rev, self._seq, self._time)
-        )
+        self._connection.execute(self._sql["apply.put_root"], (entry.did, entry.commit.bytes, entry.rev, self._seq, self._time))
 
     def _put_rows(self, op: RecordOp) -> None:
         collection, _, rkey = op.path.partition("/")

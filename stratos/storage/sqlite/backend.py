@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,6 @@ from stratos.core.log_entry import Proposal
 from stratos.storage.ports import AppendOutcome, StorageFault
 from stratos.storage.sql_files import SqlFiles
 from stratos.storage.sqlite.actor_database import ActorSchema
-from stratos.storage.sqlite.actor_paths import actor_directory
 from stratos.storage.sqlite.actor_stores import SqliteActorStores, StoreLimits
 from stratos.storage.sqlite.append import Batch, append_batch
 from stratos.storage.sqlite.apply import LoggedCommit
@@ -43,15 +43,14 @@ class SqliteBackend:
         self, directory: Path, lock: DirectoryLock, database: ServiceDatabase, schema: ActorSchema, limits: StoreLimits
     ) -> None:
         """Use `SqliteBackend.open`."""
-        self._actors_directory = directory / "actors"
         self._lock = lock
         self._database = database
-        self._wal_is_stale = True
+        self._purge_unfinished = False
         self._log = SqliteLog(database)
         self._enrollments = SqliteEnrollments(database)
         self._cursors = SqliteConsumerCursors(database)
         self._actors = SqliteActorStores(
-            self._actors_directory,
+            directory / "actors",
             schema,
             Redo(database),
             limits,
@@ -78,24 +77,15 @@ class SqliteBackend:
         with faults(f"preparing the data directory {directory}"):
             (directory / "actors").mkdir(parents=True, exist_ok=True)
             lock = DirectoryLock.acquire(directory)
-        try:
-            database = ServiceDatabase(
-                directory / "service.sqlite",
-                sql.statements(_SERVICE),
-                sql.migrations(_SERVICE),
-                readers=service_readers,
-            )
-        except BaseException:
-            lock.release()
-            raise
-        schema = ActorSchema(sql.statements(_ACTOR), sql.migrations(_ACTOR))
-        try:
+        with ExitStack() as undo:
+            undo.callback(lock.release)
+            schema = ActorSchema(sql.statements(_ACTOR), sql.migrations(_ACTOR))
+            statements, migrations = sql.statements(_SERVICE), sql.migrations(_SERVICE)
+            database = ServiceDatabase(directory / "service.sqlite", statements, migrations, readers=service_readers)
+            undo.callback(database.close)
             backend = cls(directory, lock, database, schema, StoreLimits(max_open_actors, nodes_per_store))
             backend._finish_purges()
-        except BaseException:
-            database.close()
-            lock.release()
-            raise
+            undo.pop_all()
         return backend
 
     @property
@@ -125,9 +115,7 @@ class SqliteBackend:
         good when the store concerned is opened next, or at the next purge or start.
         """
         appended = self._append(batch, now)
-        if appended.purges:
-            self._wal_is_stale = True
-        if self._wal_is_stale:
+        if appended.purges or self._purge_unfinished:
             self._finish_purges()
         for did, commits in appended.commits.items():
             self._apply_actor(did, commits)
@@ -150,8 +138,6 @@ class SqliteBackend:
 
     def _append(self, batch: Sequence[Proposal], now: datetime) -> Batch:
         """One transaction: when it returns, the batch is durable."""
-        for proposal in batch:
-            actor_directory(self._actors_directory, proposal.did)
         with self._database.write("appending to the log") as connection:
             appended = append_batch(connection, self._database.sql, batch, last_seq=self._log.head(), now=now)
         self._log.advance(appended.head)
@@ -165,18 +151,30 @@ class SqliteBackend:
             _log.exception("apply failed, the store of %s is behind the log", did)
 
     def _finish_purges(self) -> None:
-        """Destroy the stores of unenrolled actors, then empty the write-ahead log of what was erased."""
+        """Destroy the stores of unenrolled actors, then empty the write-ahead log of what was erased.
+
+        What fails is reported, not raised, and is tried again with the next batch.
+        """
+        try:
+            left = [did for did in self._pending_purges() if not self._purged(did)]
+            # Readers may hold the write-ahead log for a moment.
+            truncated = self._database.truncate_wal()
+            self._purge_unfinished = bool(left) or not truncated
+        except StorageFault:
+            self._purge_unfinished = True
+            _log.exception("purge failed, erased log entries may still be in the write-ahead log")
+
+    def _pending_purges(self) -> list[Did]:
         with self._database.read("listing unfinished purges") as connection:
-            dids = [Did(did) for (did,) in connection.execute(self._database.sql["unenroll.pending_purges"])]
-        done = True
-        for did in dids:
-            try:
-                self._destroy_actor(did)
-            except StorageFault:
-                done = False
-                _log.exception("purge failed, the store of %s is still to be destroyed", did)
-        # Readers may hold the write-ahead log for a moment; then the next batch tries again.
-        self._wal_is_stale = not (self._database.truncate_wal() and done)
+            return [Did(did) for (did,) in connection.execute(self._database.sql["unenroll.pending_purges"])]
+
+    def _purged(self, did: Did) -> bool:
+        try:
+            self._destroy_actor(did)
+        except StorageFault:
+            _log.exception("purge failed, the store of %s is still to be destroyed", did)
+            return False
+        return True
 
     def _destroy_actor(self, did: Did) -> None:
         self._actors.destroy(did)

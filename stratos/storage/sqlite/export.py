@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
@@ -13,13 +14,10 @@ from stratos.storage.ports import RepoRoot, StorageFault
 from stratos.storage.sql_files import Statements
 from stratos.storage.sqlite.connection import connect, faults
 
-EXPORT_PAGE_BLOCKS: Final = 500
 EXPORT_PAGE_BYTES: Final = 512 * 1024
 """A page ends with the block that reaches this size."""
 
 _PRAGMAS: Final = ("query_only = ON", "cache_size = -512")
-
-_BlockRow = tuple[str, int, bytes, bytes]
 
 
 class SqliteRepoExport:
@@ -52,46 +50,30 @@ class SqliteRepoExport:
         return self._root
 
     def pages(self, since: Tid | None) -> Iterator[list[tuple[Cid, bytes]]]:
-        """All blocks (with `since`: those of later revs), the commit block first, in pages of bounded bytes."""
-        commit = self._root.commit
-        found: list[tuple[bytes]] = self._rows("export.commit_block", (commit.bytes, since or ""))
-        if not found:
-            return
-        yield [(commit, found[0][0])]
-        # Every rowid is positive: nothing of the rev `since` itself comes after this position but what is newer.
-        rev, rowid = since or "", _LAST_ROWID
-        while True:
-            rows: list[_BlockRow] = self._page(rev, rowid)
-            if not rows:
-                return
-            rev, rowid = rows[-1][0], rows[-1][1]
-            yield [(Cid(raw), content) for _, _, raw, content in rows]
+        """All blocks (with `since`: those of later revs, none when there is no later one), the commit block first, in pages of
+        bounded bytes."""
+        commit = self._root.commit.bytes
+        first = self._begin("export.commit_block", (commit, since or ""))
+        others = self._begin("export.other_blocks", (commit, since or ""))
+        while page := self._page(first) or self._page(others):
+            yield page
 
     def close(self) -> None:
         """End the picture, after a page under way; a second call does nothing."""
         with self._lock:
             self._connection.close()
 
-    def _page(self, rev: str, rowid: int) -> list[_BlockRow]:
-        page: list[_BlockRow] = []
+    def _begin(self, statement: str, parameters: Sequence[str | bytes]) -> sqlite3.Cursor:
+        with faults(f"exporting {self._path}"), self._lock:
+            return self._connection.execute(self._sql[statement], parameters)
+
+    def _page(self, blocks: sqlite3.Cursor) -> list[tuple[Cid, bytes]]:
+        page: list[tuple[Cid, bytes]] = []
         size = 0
         with faults(f"exporting {self._path}"), self._lock:
-            cursor = self._connection.execute(
-                self._sql["export.page"], (rev, rowid, self._root.commit.bytes, EXPORT_PAGE_BLOCKS)
-            )
-            try:
-                for row in cursor:
-                    page.append(row)
-                    size += len(row[3])
-                    if size >= EXPORT_PAGE_BYTES:
-                        break
-            finally:
-                cursor.close()
+            for raw, content in blocks:
+                page.append((Cid(raw), content))
+                size += len(content)
+                if size >= EXPORT_PAGE_BYTES:
+                    break
         return page
-
-    def _rows(self, statement: str, parameters: Sequence[str | bytes]) -> list[tuple[bytes]]:
-        with faults(f"exporting {self._path}"), self._lock:
-            return self._connection.execute(self._sql[statement], parameters).fetchall()
-
-
-_LAST_ROWID: Final = 2**63 - 1

@@ -8,7 +8,7 @@ from typing import Final
 
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, Tid
-from stratos.core.log_codec import InvalidRedo, decode_views
+from stratos.core.log_codec import InvalidRedo, Sides, decode_views
 from stratos.core.log_entry import EntryKind, LoggedEntry
 from stratos.storage.ports import RepoHead, StorageFault
 from stratos.storage.sqlite.entry_kinds import KINDS
@@ -26,6 +26,7 @@ _ACTOR_AFTER: Final = {
     EntryKind.ENROLLMENT: "log.actor_enrollments_after",
 }
 
+Views = tuple[Sides, ...]
 _HeadRow = tuple[str, bytes, str, int, str]
 
 
@@ -95,23 +96,25 @@ class SqliteLog:
     def _page(self, statement: str, parameters: Sequence[str | int], max_bytes: int) -> list[LoggedEntry]:
         page: list[LoggedEntry] = []
         left = max_bytes
+        decoded: dict[bytes, Views] = {}
         with self._database.read("reading the log") as connection:
             cursor = connection.execute(self._database.sql[statement], parameters)
             try:
-                for row in cursor:
-                    left -= len(row[4])
+                for seq, entry_did, kind, views, frame in cursor:
+                    left -= len(frame)
                     if page and left < 0:
                         break
-                    page.append(_entry(row))
+                    if views not in decoded:  # most entries of a page have the same few
+                        decoded[views] = _views(views, seq)
+                    page.append(LoggedEntry(seq, Did(entry_did), KINDS[kind], frame, decoded[views]))
             finally:
                 cursor.close()
         return page
 
 
-def _entry(row: tuple[int, str, int, bytes, bytes]) -> LoggedEntry:
-    seq, did, kind, views, frame = row
+def _views(encoded: bytes, seq: int) -> Views:
     try:
-        return LoggedEntry(seq, Did(did), KINDS[kind], frame, decode_views(views))
+        return decode_views(encoded)
     except InvalidRedo as error:
         raise StorageFault(f"log entry {seq} is damaged: {error}") from error
 

@@ -1,0 +1,1 @@
+"""Benchmarks of whole processes: `make bench`, or `python -m benchmarks NAME …`."""

@@ -1,0 +1,72 @@
+"""getRecord and hydrateRecords."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from benchmarks.figures import Figure
+from benchmarks.processes import POST, Deployment, actor, deployment, enroll, post
+from benchmarks.wire import HttpConnection, http
+
+OWNERS = 64
+RECORDS_PER_OWNER = 100
+CLIENTS = 8
+
+
+async def reads() -> list[Figure]:
+    """Reads by 8 clients of a viewer who shares a boundary with every owner."""
+    async with deployment() as running:
+        await enroll(running, OWNERS + 1)
+        uris = await _fill(running)
+        viewer = actor(OWNERS)
+        one_owner = uris[0]
+        all_owners = [uris[number % OWNERS][number // OWNERS] for number in range(100)]
+
+        async def get(connection: HttpConnection, number: int) -> None:
+            owner, rkey = actor(number % OWNERS), uris[number % OWNERS][number % 100].rsplit("/", 1)[-1]
+            await connection.get(f"/xrpc/zone.stratos.repo.getRecord?repo={owner}&collection={POST}&rkey={rkey}", viewer)
+
+        def hydrate(batch: list[str]) -> Callable[[HttpConnection, int], Awaitable[None]]:
+            async def call(connection: HttpConnection, _number: int) -> None:
+                answer = await connection.post("zone.stratos.repo.hydrateRecords", viewer, {"uris": batch})
+                assert len(answer["records"]) == 100  # type: ignore[arg-type]  # a JSON list
+
+            return call
+
+        return [
+            Figure("getRecord", await _rate(running, get, 3_000), "/s", 700),
+            Figure("hydrateRecords(100), one owner", await _rate(running, hydrate(one_owner), 800), "/s", 250),
+            Figure("hydrateRecords(100), 64 owners", await _rate(running, hydrate(all_owners), 400), "/s", 100),
+        ]
+
+
+async def _fill(running: Deployment) -> list[list[str]]:
+    uris: list[list[str]] = []
+    async with http(running.port) as connection:
+        for number in range(OWNERS):
+            writes = [
+                {"$type": "com.atproto.repo.applyWrites#create", "collection": POST, "value": post(running, f"post {write}")}
+                for write in range(RECORDS_PER_OWNER)
+            ]
+            body = {"repo": actor(number), "writes": writes}
+            answer = await connection.post("zone.stratos.repo.applyWrites", actor(number), body)
+            results = answer["results"]
+            assert isinstance(results, list)
+            uris.append([result["uri"] for result in results])
+    return uris
+
+
+async def _rate(running: Deployment, call: Callable[[HttpConnection, int], Awaitable[None]], count: int) -> float:
+    async def client(first: int) -> None:
+        async with http(running.port) as connection:
+            for number in range(first, count, CLIENTS):
+                await call(connection, number)
+
+    started = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for first in range(CLIENTS):
+            nursery.start_soon(client, first)
+    return count / (time.perf_counter() - started)

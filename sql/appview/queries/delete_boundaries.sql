@@ -1,0 +1,1 @@
+DELETE FROM stratos_post_boundary WHERE uri = ANY (%(uris)s)

@@ -1,0 +1,1 @@
+DELETE FROM stratos_post WHERE uri = ANY (%(uris)s)

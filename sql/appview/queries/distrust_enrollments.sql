@@ -1,0 +1,1 @@
+UPDATE stratos_enrollment SET "lastChecked" = '' WHERE %(everybody)s OR did = ANY (%(dids)s)

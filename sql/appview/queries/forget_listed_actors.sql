@@ -1,0 +1,1 @@
+DELETE FROM stratos_listed_actor WHERE source = %(source)s

@@ -1,0 +1,1 @@
+SELECT boundaries, "lastChecked" FROM stratos_enrollment WHERE did = %(did)s

@@ -1,0 +1,1 @@
+SELECT uri, cid, "indexedAt" FROM stratos_post WHERE creator = %(did)s

@@ -1,0 +1,1 @@
+DELETE FROM stratos_blocked_actor WHERE did = %(did)s AND id = %(id)s

@@ -1,0 +1,135 @@
+"""`stratos admin`: the operator's commands, against a running service through the admin XRPC methods."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+admin = typer.Typer(help="Operate a running service.", no_args_is_help=True)
+
+PAGE: Final = 100
+REQUEST_SECONDS: Final = 30.0
+
+Did = Annotated[str, typer.Argument(help="The account's DID.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Where the service is, and the password that opens its admin methods."""
+
+    service: str
+    password: str
+
+    def call(self, method: str, body: dict[str, object]) -> dict[str, object]:
+        """Call an admin procedure; ends the command with the service's own words where it refuses."""
+        return self._answer("POST", f"zone.stratos.admin.{method}", body, {})
+
+    def query(self, method: str, parameters: dict[str, str]) -> dict[str, object]:
+        """Call an admin query."""
+        return self._answer("GET", f"zone.stratos.admin.{method}", None, parameters)
+
+    def _answer(self, verb: str, nsid: str, body: dict[str, object] | None, parameters: dict[str, str]) -> dict[str, object]:
+        try:
+            answer = httpx.request(
+                verb,
+                f"{self.service.rstrip('/')}/xrpc/{nsid}",
+                json=body,
+                params=parameters,
+                auth=("admin", self.password),
+                timeout=REQUEST_SECONDS,
+            )
+        except httpx.TransportError as error:
+            typer.echo(f"{self.service} does not answer: {error}", err=True)
+            sys.exit(1)
+        if answer.is_error:
+            typer.echo(f"{nsid}: {answer.status_code} {answer.text}", err=True)
+            sys.exit(1)
+        return dict(answer.json())
+
+
+@admin.callback()
+def connect(
+    context: typer.Context,
+    password: Annotated[str, typer.Option(envvar="STRATOS_ADMIN_PASSWORD", help="The service's admin password.")],
+    service: Annotated[str, typer.Option(envvar="STRATOS_PUBLIC_URL", help="The service.")] = "http://localhost:3100",
+) -> None:
+    """Remember where to send the command."""
+    context.obj = Operator(service, password)
+
+
+@admin.command()
+def enroll(
+    context: typer.Context,
+    did: Did,
+    boundaries: Annotated[list[str] | None, typer.Argument(help="Boundaries; none: the automatic ones.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enroll an account without OAuth."""
+    body: dict[str, object] = {"did": did} if not boundaries else {"did": did, "boundaries": boundaries}
+    _print([_operator(context).call("enroll", body)], as_json)
+
+
+@admin.command()
+def unenroll(
+    context: typer.Context,
+    did: Did,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove an account for good, with everything that it wrote here."""
+    if not yes:
+        typer.confirm(f"Delete every private record of {did}? This cannot be undone", abort=True)
+    _operator(context).call("unenroll", {"did": did})
+    typer.echo(f"{did} is unenrolled")
+
+
+@admin.command()
+def boundaries(
+    context: typer.Context,
+    did: Did,
+    boundary: Annotated[list[str] | None, typer.Argument(help="The new boundaries; none: take all away.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace an account's boundaries."""
+    _print([_operator(context).call("setBoundaries", {"did": did, "boundaries": boundary or []})], as_json)
+
+
+@admin.command(name="list")
+def list_enrollments(context: typer.Context, as_json: AsJson = False) -> None:
+    """List every enrollment."""
+    found: list[dict[str, object]] = []
+    parameters = {"limit": str(PAGE)}
+    while True:
+        page = _operator(context).query("listEnrollments", parameters)
+        rows = page["enrollments"]
+        found += rows if isinstance(rows, list) else []
+        if "cursor" not in page:
+            break
+        parameters["cursor"] = str(page["cursor"])
+    _print(found, as_json)
+
+
+def _operator(context: typer.Context) -> Operator:
+    operator = context.obj
+    if not isinstance(operator, Operator):
+        raise TypeError("the command was called without its group")
+    return operator
+
+
+def _print(enrollments: list[dict[str, object]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(enrollments, indent=2))
+        return
+    table = Table("DID", "boundaries", "active", "enrolled at")
+    for enrollment in enrollments:
+        held = enrollment.get("boundaries")
+        names = ", ".join(str(name) for name in held) if isinstance(held, list) else ""
+        table.add_row(str(enrollment["did"]), names, str(enrollment.get("active", "")), str(enrollment.get("enrolledAt", "")))
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""The Quart-Trio XRPC layer: one module per method family."""

@@ -1,0 +1,81 @@
+"""The service's application, put together from its engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from stratos.api import subscribe
+from stratos.api.admin import AdminMethods
+from stratos.api.auth import EnrollmentGate, authenticator
+from stratos.api.config import ApiConfig
+from stratos.api.enrollment import EnrollmentMethods
+from stratos.api.hydrate import Hydration
+from stratos.api.metrics import RequestStatistics, StratosCollector
+from stratos.api.plain import Pages
+from stratos.api.repo_read import RepoReads
+from stratos.api.repo_write import RepoWrites
+from stratos.api.server_info import ServerInfo
+from stratos.api.sync import Sync
+from stratos.api.xrpc import XrpcDispatcher
+from stratos.api.xrpc_app import XrpcApp
+from stratos.engine.service import StratosService
+from stratos.engine.supervisor import Supervisor, TaskStatistics
+
+
+class StratosApp(XrpcApp):
+    """Everything that one service answers over HTTP and websockets."""
+
+    def __init__(
+        self,
+        service: StratosService,
+        config: ApiConfig,
+        *,
+        supervisor: Supervisor | None = None,
+        monotonic: Callable[[], float] = time.perf_counter,
+        checks_output: bool = False,
+    ) -> None:
+        """`supervisor` lends its table of tasks to `/health` and `/metrics`; `monotonic` gives seconds for durations.
+
+        `checks_output` holds every answer against its lexicon, as the tests do.
+        """
+        backend, desk = service.backend, service.enrollment
+        gate = EnrollmentGate(backend.enrollments)
+        verifiers = authenticator(config)
+        self._service = service
+        self._supervisor = supervisor
+        self._writes = RepoWrites(service.repository)
+        self._sync = Sync(backend, gate, max_exports=config.max_exports)
+        dispatcher = XrpcDispatcher(
+            {
+                **self._writes.methods(),
+                **RepoReads(backend, gate).methods(),
+                **Hydration(backend, gate).methods(),
+                **self._sync.methods(),
+                **EnrollmentMethods(backend.enrollments, desk, gate, public_resolve=config.public_resolve).methods(),
+                **ServerInfo(service.identity).methods(),
+                **AdminMethods(backend.enrollments, desk).methods(),
+            },
+            lexicons=service.lexicons,
+            authenticator=verifiers,
+            gate=gate,
+            config=config,
+            checks_output=checks_output,
+        )
+        subscriptions = subscribe.Subscriptions(service.firehose, lexicons=service.lexicons, authenticator=verifiers, gate=gate)
+        requests = RequestStatistics()
+        super().__init__(dispatcher, sockets={subscribe.NSID: subscriptions.serve}, requests=requests, clock=monotonic)
+        collector = StratosCollector(self.statistics, requests=requests, tasks=self._tasks, version=service.identity.version)
+        Pages(service, tasks=self._tasks, collector=collector).add_to(self)
+
+    def statistics(self) -> Mapping[str, Mapping[str, float]]:
+        """The figures of every part, by name: the engine's, the server's and those of the API."""
+        return {
+            **self._service.statistics(),
+            **self.server_statistics(),
+            "writes": self._writes.statistics(),
+            "exports": self._sync.statistics(),
+        }
+
+    def _tasks(self) -> Sequence[TaskStatistics]:
+        return () if self._supervisor is None else self._supervisor.statistics()

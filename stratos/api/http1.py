@@ -1,0 +1,169 @@
+"""hypercorn's HTTP/1.1 machine, adjusted: HTTP/1.1 only, no websocket compression, one write per short response, bounded input.
+
+What hypercorn 0.18 leaves open and is closed here: an unread request body blocks the end of its own response; a flood of
+websocket messages is collected in memory; compression is agreed on and then paid for with every frame to every subscriber; HTTP/2
+is spoken on request.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import h11
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, H11SendableEvent, Scope
+from structlog.typing import FilteringBoundLogger
+from wsproto.events import Message
+
+_DISCONNECTS: Final = frozenset({"http.disconnect", "websocket.disconnect"})
+
+_log: FilteringBoundLogger = structlog.get_logger(__name__)
+
+Receive = Callable[[], Awaitable[ASGIReceiveEvent]]
+Send = Callable[[ASGISendEvent], Awaitable[None]]
+
+
+class AsgiApp(Protocol):
+    """An ASGI application for HTTP and websockets; there is no lifespan, the composition root starts and stops things."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class PeerMisbehaved(Exception):
+    """The peer went on after it was told to stop; its connection is dropped."""
+
+
+class Http1Protocol(H11Protocol):
+    """One connection's HTTP/1.1 state; a response's head travels with the first bytes of its body."""
+
+    _head = b""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Stay with HTTP/1.1: requests to switch to HTTP/2 are answered as if they had not asked."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if any(name == b"upgrade" for name, _ in request.headers):
+            request = h11.Request(
+                method=request.method,
+                target=request.target,
+                headers=[header for header in request.headers if header[0] != b"sec-websocket-extensions"],
+                http_version=request.http_version,
+            )
+        await super()._create_stream(request)
+        if isinstance(self.stream, WSStream):
+            self.stream.buffer = DiscardingBuffer(self.config.websocket_max_message_size)
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if not isinstance(event, h11.Response):
+            await super()._send_h11_event(event)
+            return
+        try:
+            self._head += self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+
+    def take_head(self) -> bytes:
+        """The head that waits for the first bytes of the body."""
+        head, self._head = self._head, b""
+        return head
+
+
+class DiscardingBuffer(WebsocketBuffer):
+    """Counts an incoming message instead of keeping it: subscribers have nothing to say."""
+
+    _overflowed = False
+
+    def extend(self, event: Message[bytes | bytearray] | Message[str]) -> None:
+        """Raises FrameTooLargeError once a message is too large, and PeerMisbehaved when the peer then goes on sending."""
+        if self._overflowed:
+            raise PeerMisbehaved("sent more after its message was refused as too large")
+        self.length += len(event.data)
+        if self.length > self.max_length:
+            self._overflowed = True
+            raise FrameTooLargeError
+
+    def to_message(self) -> dict[str, object]:
+        """The finished message, without its content."""
+        return {"type": "websocket.receive", "bytes": b"", "text": None}
+
+
+class AppQueue:
+    """Messages to one run of the application: bounded while it reads, free once it has finished, never full for a disconnect."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._messages: deque[ASGIReceiveEvent] = deque()
+        self._room = trio.lowlevel.ParkingLot()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._finished = False
+
+    async def put(self, message: ASGIReceiveEvent) -> None:
+        """Hand a message over; waits while the queue is full. Messages to a finished application go nowhere."""
+        while len(self._messages) >= self._limit and not self._finished and message["type"] not in _DISCONNECTS:
+            await self._room.park()
+        if not self._finished:
+            self._messages.append(message)
+            self._arrived.unpark()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next message; after a disconnect, that again."""
+        while not self._messages:
+            await self._arrived.park()
+        if self._messages[0]["type"] in _DISCONNECTS:
+            return self._messages[0]
+        self._room.unpark()
+        return self._messages.popleft()
+
+    def finish(self) -> None:
+        """The application has returned."""
+        self._finished = True
+        self._messages.clear()
+        self._room.unpark_all()
+
+
+class AppTasks:
+    """Runs the application for a connection's requests, in the connection's nursery; what hypercorn calls a task group."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._running = 0
+        self._ended = trio.lowlevel.ParkingLot()
+
+    async def spawn_app(
+        self, app: AsgiApp, config: Config, scope: Scope, send: Callable[[ASGISendEvent | None], Awaitable[None]]
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        """Start the application on one request; returns how to give it messages."""
+        queue = AppQueue(config.max_app_queue_size)
+        self._running += 1
+        self._nursery.start_soon(self._run_app, app, scope, queue, send)
+        return queue.put
+
+    def spawn(self, task: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Start a task that lives as long as the connection, such as a websocket's pings."""
+        self._nursery.start_soon(task, *arguments)
+
+    async def finish(self) -> None:
+        """Wait until the application has returned, then end what else was spawned."""
+        while self._running:
+            await self._ended.park()
+        self._nursery.cancel_scope.cancel()
+
+    async def _run_app(
+        self, app: AsgiApp, scope: Scope, queue: AppQueue, send: Callable[[ASGISendEvent | None], Awaitable[None]]
+    ) -> None:
+        try:
+            try:
+                await app(scope, queue.receive, send)
+            finally:
+                queue.finish()
+                await send(None)
+        finally:
+            self._running -= 1
+            self._ended.unpark_all()

@@ -1,0 +1,112 @@
+"""Hydration: from a stub's AT-URI to the full record. Source: service spec §1.3.11–12, §6.3; design §5."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from stratos.api.auth import EnrollmentGate
+from stratos.api.errors import invalid_request, record_not_found
+from stratos.api.record_view import view_of
+from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall
+from stratos.atproto.data_model import Json
+from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did
+from stratos.core.access import Viewer
+from stratos.storage.ports import Backend
+
+MAX_URIS: Final = 100
+
+_Path = tuple[str, str]
+
+
+class Hydration:
+    """Says `blocked` only to enrolled viewers; to everybody else what they may not read is not there."""
+
+    def __init__(self, backend: Backend, gate: EnrollmentGate) -> None:
+        self._backend = backend
+        self._gate = gate
+
+    def methods(self) -> dict[str, Method]:
+        """The methods by NSID."""
+        return {
+            "zone.stratos.repo.hydrateRecord": Method(Verb.GET, Access.OPTIONAL, self.hydrate_record),
+            "zone.stratos.repo.hydrateRecords": Method(Verb.POST, Access.OPTIONAL, self.hydrate_records),
+        }
+
+    async def hydrate_record(self, call: XrpcCall) -> Reply:
+        """One record by its URI."""
+        located = _located(call.params.text("uri"))
+        if located is None:
+            raise invalid_request("Invalid AT-URI", "HydrationError")
+        viewer = self._gate.viewer(call.credential)
+        wanted = call.params.cid("cid")
+        owner, path = located
+        with self._backend.actors.open(owner) as store:
+            stored = None if store is None else store.record(*path)
+        if stored is None or (wanted is not None and wanted != stored.cid):
+            raise record_not_found()
+        view = view_of(viewer, owner, stored)
+        if view is not None:
+            return view
+        if viewer.enrolled:
+            raise invalid_request("Record blocked due to boundary restrictions", "RecordBlocked")
+        raise record_not_found()
+
+    async def hydrate_records(self, call: XrpcCall) -> Reply:
+        """Up to 100 records: grouped by owner in order of first appearance, within an owner in the order asked.
+
+        Yields to other tasks between owners, each of whom is one query of one store.
+        """
+        uris = call.input.items("uris")
+        if uris is None:
+            raise invalid_request("URIs array required", "InvalidInput")
+        if len(uris) > MAX_URIS:
+            raise invalid_request(f"Maximum of {MAX_URIS} URIs per request", "TooManyUris")
+        viewer = self._gate.viewer(call.credential)
+        answer = _Answer()
+        by_owner: dict[Did, list[tuple[str, _Path]]] = {}
+        for uri in map(str, uris):
+            located = _located(uri)
+            if located is None:
+                answer.not_found.append(uri)
+            else:
+                by_owner.setdefault(located[0], []).append((uri, located[1]))
+        for owner, asked in by_owner.items():
+            self._hydrate(viewer, owner, asked, answer)
+            await trio.lowlevel.checkpoint()
+        return {"records": answer.records, "notFound": answer.not_found, "blocked": answer.blocked}
+
+    def _hydrate(self, viewer: Viewer, owner: Did, asked: list[tuple[str, _Path]], answer: _Answer) -> None:
+        with self._backend.actors.open(owner) as store:
+            found = {} if store is None else store.records_at([path for _, path in asked])
+        for uri, path in asked:
+            stored = found.get(path)
+            view = None if stored is None else view_of(viewer, owner, stored)
+            if view is not None:
+                answer.records.append(view)
+            elif stored is not None and viewer.enrolled:
+                answer.blocked.append(uri)
+            else:
+                answer.not_found.append(uri)
+
+
+class _Answer:
+    """The three lists of an answer while they are filled."""
+
+    def __init__(self) -> None:
+        self.records: list[Json] = []
+        self.not_found: list[Json] = []
+        self.blocked: list[Json] = []
+
+
+def _located(text: str) -> tuple[Did, _Path] | None:
+    """The owner and the path of a record's URI; None for what is not one, or names its owner by handle."""
+    try:
+        uri = AtUri.parse(text)
+        owner = parse_did(uri.authority)
+    except InvalidSyntax:
+        return None
+    if uri.collection is None or uri.rkey is None:
+        return None
+    return owner, (uri.collection, uri.rkey)

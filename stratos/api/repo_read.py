@@ -1,0 +1,88 @@
+"""Reading a repository: getRecord, listRecords, describeRepo. Refusal looks like absence. Source: service spec §1.3.5–7, §6."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stratos.api.auth import EnrollmentGate
+from stratos.api.errors import record_not_found, repo_not_found
+from stratos.api.record_view import view_of
+from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall, under_both_names
+from stratos.atproto.data_model import Json
+from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
+from stratos.storage.ports import Backend
+
+MAX_PAGE: Final = 100
+
+
+class RepoReads:
+    """The reading methods; all reads are of one open store, on the event loop."""
+
+    def __init__(self, backend: Backend, gate: EnrollmentGate) -> None:
+        self._backend = backend
+        self._gate = gate
+
+    def methods(self) -> dict[str, Method]:
+        """The methods by NSID."""
+        return under_both_names(
+            {
+                "getRecord": Method(Verb.GET, Access.OPTIONAL, self.get_record),
+                "listRecords": Method(Verb.GET, Access.OPTIONAL, self.list_records),
+                "describeRepo": Method(Verb.GET, Access.PUBLIC, self.describe_repo),
+            }
+        )
+
+    async def get_record(self, call: XrpcCall) -> Reply:
+        """One record; RecordNotFound for whatever stands in the way."""
+        owner = repo_did(call)
+        if owner is None:
+            raise record_not_found()
+        viewer = self._gate.viewer(call.credential)
+        with self._backend.actors.open(owner) as store:
+            stored = None if store is None else store.record(call.params.text("collection"), call.params.text("rkey"))
+        wanted = call.params.cid("cid")
+        if stored is None or (wanted is not None and wanted != stored.cid):
+            raise record_not_found()
+        view = view_of(viewer, owner, stored)
+        if view is None:
+            raise record_not_found()
+        return view
+
+    async def list_records(self, call: XrpcCall) -> Reply:
+        """A page of a collection; what the viewer may not read is left out of the page, after it was read."""
+        owner = repo_did(call)
+        if owner is None:
+            return {"records": []}
+        viewer = self._gate.viewer(call.credential)
+        limit = max(1, min(MAX_PAGE, call.params.integer("limit", MAX_PAGE)))
+        cursor = call.params.optional_text("cursor")
+        with self._backend.actors.open(owner) as store:
+            if store is None:
+                return {"records": []}
+            page = store.records(
+                call.params.text("collection"),
+                limit=limit,
+                after=None if cursor is None else cursor.rpartition("/")[2],
+                reverse=call.params.boolean("reverse", False),
+            )
+        views = [view_of(viewer, owner, stored) for stored in page]
+        records: list[Json] = [view for view in views if view is not None]
+        return {"records": records, "cursor": page[-1].rkey} if len(page) == limit else {"records": records}
+
+    async def describe_repo(self, call: XrpcCall) -> Reply:
+        """Whose repository this is and which collections it has. The DID stands in for the handle, which is not resolved."""
+        owner = repo_did(call)
+        if owner is None:
+            raise repo_not_found()
+        with self._backend.actors.open(owner) as store:
+            if store is None:
+                raise repo_not_found()
+            return {"handle": owner, "did": owner, "collections": [*store.collections()], "handleIsCorrect": False}
+
+
+def repo_did(call: XrpcCall) -> Did | None:
+    """The `repo` parameter where it is a DID; a handle names no repository here."""
+    try:
+        return parse_did(call.params.text("repo"))
+    except InvalidSyntax:
+        return None

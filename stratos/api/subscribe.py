@@ -1,0 +1,80 @@
+"""zone.stratos.sync.subscribeRecords: who may subscribe to what; refusals are in-band.
+
+Source: service spec §7.1–7.3; design §4.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stratos.api.auth import Anonymous, Authenticator, Credential, EnrollmentGate, ServiceCaller
+from stratos.api.errors import BAD_REQUEST, UNAUTHORIZED, XrpcError, invalid_request
+from stratos.api.fields import Fields
+from stratos.api.request import RequestHead
+from stratos.api.websocket import GOING_AWAY, POLICY_VIOLATION, Farewell, SendFrame
+from stratos.atproto.frames import encode_error
+from stratos.atproto.lexicon import LexiconError, Lexicons
+from stratos.atproto.syntax import Did
+from stratos.core.boundaries import Boundary
+from stratos.core.outcomes import Reason
+from stratos.engine.firehose import Firehose, StreamRequest
+
+NSID: Final = "zone.stratos.sync.subscribeRecords"
+AUTH_REQUIRED: Final = "AuthRequired"
+
+
+class Subscriptions:
+    """Turns an upgrade into a stream request, or into a refusal that the subscriber can read."""
+
+    def __init__(self, firehose: Firehose, *, lexicons: Lexicons, authenticator: Authenticator, gate: EnrollmentGate) -> None:
+        self._firehose = firehose
+        self._lexicons = lexicons
+        self._authenticator = authenticator
+        self._gate = gate
+
+    async def serve(self, head: RequestHead, send: SendFrame) -> Farewell:
+        """Serve one subscriber until its stream ends."""
+        try:
+            request = await self._admitted(head)
+        except XrpcError as error:
+            bad_request = error.status == BAD_REQUEST and error.name == Reason.INVALID_REQUEST
+            return _refusal(Reason.INVALID_REQUEST if bad_request else AUTH_REQUIRED, error.message)
+        end = await self._firehose.serve(request, send)
+        return Farewell(GOING_AWAY, end.message) if end.error is None else _refusal(end.error, end.message)
+
+    async def _admitted(self, head: RequestHead) -> StreamRequest:
+        """What the subscriber asks for and may have. Raises XrpcError."""
+        try:
+            params = Fields(self._lexicons.check_params(NSID, head.query))
+        except LexiconError as error:
+            raise invalid_request(str(error)) from None
+        did = params.did("did") if params.has("did") else None
+        include_commits = params.boolean("includeCommits", False)
+        if did is not None and include_commits:
+            raise invalid_request("includeCommits is only for the stream without did")
+        self._authorize(await self._authenticator.authenticate(head, NSID), did)
+        names = params.texts("domain")
+        return StreamRequest(
+            did=did,
+            cursor=params.integer("cursor", 0) if params.has("cursor") else None,
+            domains=None if names is None else frozenset(map(Boundary, names)),
+            include_commits=include_commits,
+        )
+
+    def _authorize(self, credential: Credential, did: Did | None) -> None:
+        if isinstance(credential, ServiceCaller):
+            return
+        if isinstance(credential, Anonymous):
+            raise _not_admitted("syncToken query param or Authorization header required")
+        if did is None:
+            raise _not_admitted("Service auth required for service-level subscription")
+        if self._gate.require_user(credential).did != did:
+            raise _not_admitted("Service auth or owner authentication required")
+
+
+def _not_admitted(message: str) -> XrpcError:
+    return XrpcError(UNAUTHORIZED, AUTH_REQUIRED, message)
+
+
+def _refusal(name: str, message: str) -> Farewell:
+    return Farewell(POLICY_VIOLATION, name, encode_error(name, message))

@@ -1,0 +1,145 @@
+"""The `stratos` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import trio
+import typer
+from pydantic_settings import BaseSettings
+
+from stratos import __version__
+from stratos.admin import admin
+from stratos.appview import run_appview
+from stratos.dev import dev_environment, run_dev
+from stratos.engine.keyring import KeyFault
+from stratos.index import run_indexer
+from stratos.logging_setup import configure_logging
+from stratos.serve import open_backend, run_service
+from stratos.settings import (
+    AppviewSettings,
+    IndexerSettings,
+    InvalidSettings,
+    ServiceSettings,
+    load,
+    load_system,
+    read_environment,
+)
+from stratos.signals import StopOverdue, watch_signals
+from stratos.storage.ports import DataDirectoryInUse, StorageFault
+
+SomeSettings = TypeVar("SomeSettings", bound=BaseSettings)
+
+app = typer.Typer(help="A private, boundary-aware data layer for AT Protocol.", no_args_is_help=True, add_completion=False)
+app.add_typer(admin, name="admin")
+
+
+@app.command()
+def serve() -> None:
+    """Run the service: records, the commit log, the firehose, XRPC."""
+    settings = _settings(ServiceSettings)
+    if settings.storage_backend != "sqlite":
+        _give_up("  - STORAGE_BACKEND: only sqlite is there yet")
+    configure_logging(settings.log_level)
+    try:
+        backend = open_backend(settings)
+    except (DataDirectoryInUse, StorageFault) as error:
+        _give_up(f"Fatal error: {error}")
+    try:
+        _run(lambda stop: run_service(settings, backend, stop), settings.shutdown_seconds)
+    finally:
+        backend.close()
+
+
+@app.command()
+def index() -> None:
+    """Run the indexer: from the services' streams into the AppView's database."""
+    settings = _settings(IndexerSettings)
+    configure_logging(settings.log_level)
+    _run(lambda stop: run_indexer(settings, stop), settings.shutdown_seconds)
+
+
+@app.command()
+def appview() -> None:
+    """Run the AppView: zone.stratos.feed.* queries, filtered by the viewer's boundaries."""
+    settings = _settings(AppviewSettings)
+    configure_logging(settings.log_level)
+    _run(lambda stop: run_appview(settings, stop), settings.shutdown_seconds)
+
+
+@app.command()
+def dev(
+    data_dir: Annotated[Path, typer.Option(help="Databases, keys and the embedded PostgreSQL.")] = Path("./data"),
+) -> None:
+    """Run the whole system on this machine, in dev mode, with SQLite and an embedded PostgreSQL."""
+    with dev_environment(_environment(), data_dir) as environment:
+        try:
+            system = load_system(environment)
+        except InvalidSettings as error:
+            _give_up(str(error))
+        configure_logging(system.service.log_level, readable=True)
+        try:
+            backend = open_backend(system.service)
+        except (DataDirectoryInUse, StorageFault) as error:
+            _give_up(f"Fatal error: {error}")
+        try:
+            _run(lambda stop: run_dev(system, backend, stop), system.service.shutdown_seconds)
+        finally:
+            backend.close()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _environment() -> dict[str, str]:
+    return read_environment(os.environ, Path.cwd())
+
+
+def _settings(model: type[SomeSettings]) -> SomeSettings:
+    try:
+        return load(model, _environment())
+    except InvalidSettings as error:
+        _give_up(str(error))
+
+
+def _run(root: Callable[[trio.Event], Awaitable[None]], shutdown_seconds: float) -> None:
+    """Run a composition root until it has stopped cleanly; exit 1 otherwise."""
+
+    async def until_stopped() -> None:
+        stop = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch_signals, stop, shutdown_seconds)
+            await root(stop)
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(until_stopped, strict_exception_groups=True)
+    except* StopOverdue:
+        _give_up("Fatal error: the clean stop was cut short; nothing that was acknowledged is lost")
+    except* (KeyFault, StorageFault, OSError) as group:
+        _give_up("\n".join(f"Fatal error: {error}" for error in _leaves(group)))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [leaf for error in group.exceptions for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])]
+
+
+def _give_up(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The indexer and the AppView's queries: stream client, projector, resync, feeds."""

@@ -1,0 +1,234 @@
+"""Writing the outcome of a batch: rows and positions in one transaction, a statement per table, never a row at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+
+from stratos.atproto.syntax import Did, Tid, format_datetime
+from stratos.engine.supervisor import describe
+from stratos.indexer.appview_db import Connection, is_outage
+from stratos.indexer.appview_sql import AppViewQueries
+from stratos.indexer.events import CommitEvent, EnrollmentEvent, Event, MalformedEvent
+from stratos.indexer.fold import ActorChanges, ActorState, BatchPlan, EnrollmentRow, fold
+from stratos.indexer.post_row import PostRow, post_uri
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch did.
+
+    `blocked`: the actors that were blocked by it, with the reason. `waiting`: whether any actor is to be fetched anew.
+    """
+
+    seq: int
+    upserts: int
+    deletes: int
+    purged: int
+    commits: int
+    duplicates: int
+    malformed: int
+    blocked: tuple[tuple[Did, str], ...]
+    waiting: bool
+    reconcile: bool
+
+
+class ProjectionWriter:
+    """Applies batches of one source. Synchronous; each call is part of the caller's transaction."""
+
+    def __init__(self, queries: AppViewQueries, *, source: str, service_url: str) -> None:
+        self._queries = queries
+        self._source = source
+        self._service_url = service_url
+
+    def position(self, connection: Connection, now: datetime) -> tuple[int, int]:
+        """The saved position of the source (0 for a new one) and how often a comparison of all actors was wished for.
+
+        Locks both until the end of the transaction.
+        """
+        row = connection.execute(
+            self._queries.lock_stream_cursor, {"source": self._source, "now": format_datetime(now)}
+        ).fetchone()
+        return (row[0], row[1]) if row else (0, 0)
+
+    def start_again(self, connection: Connection, now: datetime) -> None:
+        """The saved position is not one of this service's log (FutureCursor): begin at 0 and compare every actor."""
+        self.position(connection, now)
+        connection.execute(self._queries.reset_stream_cursor, {"source": self._source, "now": format_datetime(now)})
+        connection.execute(self._queries.distrust_enrollments, {"everybody": True, "dids": []})
+
+    def apply(self, connection: Connection, events: Sequence[Event], now: datetime) -> Applied:
+        """Apply events that follow each other in the stream; those at or before the saved position are skipped.
+
+        Changes that the database refuses for what they contain are narrowed down to their actor by savepoints, and that actor is
+        blocked. Raises psycopg errors for faults of the database as a whole; then nothing was applied.
+        """
+        position, _ = self.position(connection, now)
+        states = self._states(connection, _dids(events))
+        plan = fold(events, states, after=position, service_url=self._service_url)
+        moment = format_datetime(now)
+        failed = dict(self._write(connection, plan.actors, moment))
+        if plan.reconcile:
+            connection.execute(self._queries.distrust_enrollments, {"everybody": True, "dids": []})
+        connection.execute(
+            self._queries.save_stream_cursor,
+            {"source": self._source, "seq": plan.seq, "now": moment, "reconcile": int(plan.reconcile)},
+        )
+        return _applied(plan, failed)
+
+    def _states(self, connection: Connection, dids: Collection[Did]) -> dict[Did, ActorState]:
+        rows = connection.execute(self._queries.select_actor_states, {"dids": list(dids)}).fetchall()
+        return {did: ActorState(seq, None if rev is None else Tid(rev), blocked) for did, seq, rev, blocked in rows}
+
+    def _write(self, connection: Connection, actors: Sequence[ActorChanges], moment: str) -> list[tuple[Did, str]]:
+        """Write the changes of these actors under a savepoint; returns those that had to be blocked, and why."""
+        if not actors:
+            return []
+        try:
+            with connection.transaction():
+                self._write_all(connection, actors, moment)
+            return []
+        except psycopg.Error as error:
+            if is_outage(error):
+                raise
+            fault = error
+        if len(actors) > 1:
+            half = len(actors) // 2
+            return self._write(connection, actors[:half], moment) + self._write(connection, actors[half:], moment)
+        return [(actors[0].did, self._write_blocked(connection, actors[0], describe(fault), moment))]
+
+    def _write_blocked(self, connection: Connection, actor: ActorChanges, reason: str, moment: str) -> str:
+        """Block an actor whose changes are refused, keeping what decides access; without that too if it is what is refused."""
+        try:
+            with connection.transaction():
+                self._write_all(connection, [actor.blocked_by(reason)], moment)
+        except psycopg.Error as error:
+            if is_outage(error):
+                raise
+            with connection.transaction():
+                self._write_all(connection, [actor.closed_by(reason)], moment)
+        return reason
+
+    def _write_all(self, connection: Connection, actors: Sequence[ActorChanges], moment: str) -> None:
+        """Blocks before enrollments and rows: a resync takes the same order, so that the two cannot wait for each other."""
+        purged = [actor.did for actor in actors if actor.purge]
+        if purged:
+            connection.execute(self._queries.purge_actors, {"dids": purged})
+        self._write_blocks(connection, actors, moment)
+        self._write_enrollments(connection, [actor.enrollment for actor in actors if actor.enrollment is not None])
+        distrusted = [actor.did for actor in actors if actor.distrust]
+        if distrusted:
+            connection.execute(self._queries.distrust_enrollments, {"everybody": False, "dids": distrusted})
+        write_posts(
+            connection,
+            self._queries,
+            upserts=[(row, rkey in actor.fresh) for actor in actors for rkey, row in actor.posts.items() if row is not None],
+            deletes=[post_uri(actor.did, rkey) for actor in actors for rkey, row in actor.posts.items() if row is None],
+        )
+        moved = [actor for actor in actors if actor.moved]
+        if moved:
+            connection.execute(
+                self._queries.upsert_cursors,
+                {
+                    "now": moment,
+                    "did": [actor.did for actor in moved],
+                    "seq": [actor.seq for actor in moved],
+                    "rev": [actor.rev for actor in moved],
+                },
+            )
+
+    def _write_blocks(self, connection: Connection, actors: Sequence[ActorChanges], moment: str) -> None:
+        blocks = [(actor.did, actor.block) for actor in actors if actor.block is not None]
+        if blocks:
+            connection.execute(
+                self._queries.block_actors,
+                {
+                    "now": moment,
+                    "did": [did for did, _ in blocks],
+                    "seq": [block.seq for _, block in blocks],
+                    "rev": [block.rev for _, block in blocks],
+                    "error": [None if block.error is None else block.error.replace("\0", "\ufffd") for _, block in blocks],
+                },
+            )
+
+    def _write_enrollments(self, connection: Connection, rows: Sequence[EnrollmentRow]) -> None:
+        if rows:
+            connection.execute(
+                self._queries.upsert_enrollments,
+                {
+                    "did": [row.did for row in rows],
+                    "service_url": [row.service_url for row in rows],
+                    "enrolled_at": [row.enrolled_at for row in rows],
+                    "last_checked": [row.last_checked for row in rows],
+                    "boundaries": [json.dumps(row.boundaries, ensure_ascii=False) for row in rows],
+                },
+            )
+
+
+def write_posts(
+    connection: Connection, queries: AppViewQueries, *, upserts: Sequence[tuple[PostRow, bool]], deletes: Sequence[str]
+) -> None:
+    """Write posts with their boundaries, and delete others; an upsert comes with whether its own `createdAt` counts (fresh)."""
+    uris = [row.uri for row, _ in upserts]
+    if uris or deletes:
+        connection.execute(queries.delete_boundaries, {"uris": [*uris, *deletes]})
+    if deletes:
+        connection.execute(queries.delete_posts, {"uris": list(deletes)})
+    if not upserts:
+        return
+    rows = [row for row, _ in upserts]
+    connection.execute(
+        queries.upsert_posts,
+        {
+            "uri": uris,
+            "cid": [row.cid for row in rows],
+            "rkey": [row.rkey for row in rows],
+            "creator": [row.creator for row in rows],
+            "text": [row.text for row in rows],
+            "reply_root": [row.reply_root for row in rows],
+            "reply_root_cid": [row.reply_root_cid for row in rows],
+            "reply_parent": [row.reply_parent for row in rows],
+            "reply_parent_cid": [row.reply_parent_cid for row in rows],
+            "embed": [row.embed for row in rows],
+            "facets": [row.facets for row in rows],
+            "langs": [row.langs for row in rows],
+            "labels": [row.labels for row in rows],
+            "tags": [row.tags for row in rows],
+            "created_at": [row.created_at for row in rows],
+            "indexed_at": [row.indexed_at for row in rows],
+            "fresh": [fresh for _, fresh in upserts],
+        },
+    )
+    pairs = [(row.uri, boundary) for row in rows for boundary in row.boundaries]
+    if pairs:
+        connection.execute(
+            queries.insert_boundaries, {"uris": [uri for uri, _ in pairs], "boundaries": [boundary for _, boundary in pairs]}
+        )
+
+
+def _dids(events: Iterable[Event]) -> set[Did]:
+    named = (event.did for event in events if isinstance(event, CommitEvent | EnrollmentEvent | MalformedEvent))
+    return {did for did in named if did is not None}
+
+
+def _applied(plan: BatchPlan, failed: dict[Did, str]) -> Applied:
+    written = [row for actor in plan.actors if actor.did not in failed for row in actor.posts.values()]
+    upserts = sum(row is not None for row in written)
+    blocks = {actor.did: actor.block.error for actor in plan.actors if actor.block is not None and actor.block.error is not None}
+    blocked = tuple((blocks | failed).items())
+    return Applied(
+        seq=plan.seq,
+        upserts=upserts,
+        deletes=len(written) - upserts,
+        purged=sum(actor.purge for actor in plan.actors),
+        commits=plan.commits,
+        duplicates=plan.duplicates,
+        malformed=plan.malformed,
+        blocked=blocked,
+        waiting=bool(blocked) or any(actor.block is not None for actor in plan.actors),
+        reconcile=plan.reconcile,
+    )

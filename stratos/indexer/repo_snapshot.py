@@ -1,0 +1,66 @@
+"""A repository that was fetched whole: checked from the signature down to every record, then read as rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stratos.atproto import dag_cbor
+from stratos.atproto.cid import Cid
+from stratos.atproto.commit import InvalidCommit, SignedCommit
+from stratos.atproto.dag_cbor import InvalidDagCbor
+from stratos.atproto.keys import InvalidKey, VerifyingKey
+from stratos.atproto.mst import InvalidMst, MappingSource, MissingBlock, checked_entries
+from stratos.atproto.syntax import Did, Tid
+from stratos.indexer.events import POST_COLLECTION
+from stratos.indexer.post_row import PostRow, post_row
+from stratos.indexer.service_client import RepoBlocks
+
+
+class InvalidSnapshot(ValueError):
+    """The repository is not what its owner signed; the message says where it fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An actor's posts at one rev."""
+
+    did: Did
+    rev: Tid
+    posts: tuple[PostRow, ...]
+
+
+def read_snapshot(did: Did, repo: RepoBlocks, signing_key: str, indexed_at: str) -> Snapshot:
+    """Check a repository and read its posts; hashes of the blocks were checked when they arrived.
+
+    Checked: the commit is version 3, of this DID and signed with `signing_key` (a did:key); the tree is canonical and complete;
+    every post is there and is canonical DAG-CBOR. Raises InvalidSnapshot.
+    """
+    try:
+        commit = SignedCommit.decode(_block(repo, repo.root, "the commit"))
+        if commit.did != did:
+            raise InvalidSnapshot(f"the commit is of {commit.did}, not of {did}")
+        if not commit.verify(VerifyingKey.from_did_key(signing_key)):
+            raise InvalidSnapshot(f"the commit {commit.cid} is not signed with {signing_key}")
+        posts: list[PostRow] = []
+        for path, cid in checked_entries(commit.data, MappingSource(repo.blocks)):
+            collection, _, rkey = path.partition("/")
+            block = _block(repo, cid, path)
+            if collection == POST_COLLECTION:
+                posts.append(_post(did, rkey, cid, block, indexed_at))
+    except (InvalidCommit, InvalidKey, InvalidMst, MissingBlock, InvalidDagCbor) as error:
+        raise InvalidSnapshot(str(error)) from error
+    return Snapshot(did, commit.rev, tuple(posts))
+
+
+def _post(did: Did, rkey: str, cid: Cid, block: bytes, indexed_at: str) -> PostRow:
+    record = dag_cbor.decode(block)
+    if not isinstance(record, dict):
+        raise InvalidSnapshot(f"the post {rkey} is not a map")
+    return post_row(did, rkey, str(cid), record, indexed_at)
+
+
+def _block(repo: RepoBlocks, cid: Cid, what: str) -> bytes:
+    block = repo.blocks.get(cid)
+    if block is None:
+        raise InvalidSnapshot(f"the block of {what} is missing: {cid}")
+    return block

