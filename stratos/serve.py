@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 import structlog
 import trio
@@ -23,6 +24,9 @@ from stratos.settings import ServiceSettings
 from stratos.storage.ports import Backend
 from stratos.storage.sql_files import SqlFiles
 from stratos.storage.sqlite.backend import SqliteBackend
+
+GRACEFUL_SHARE: Final = 0.8
+"""Part of the time for stopping that open connections get; the rest is for the log's writer and the store."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -92,7 +96,14 @@ async def run_service(
     service = build_service(settings, backend, world)
     supervisor = Supervisor(rng=world.rng)
     app = StratosApp(service, api_config(settings), supervisor=supervisor, monotonic=world.monotonic)
-    server = HttpServer(app, server_config(settings.host, settings.port, settings.max_connections, settings.shutdown_seconds))
+    server = HttpServer(
+        app,
+        ServerConfig(
+            binds=(f"{settings.host}:{settings.port}",),
+            max_connections=settings.max_connections,
+            graceful=settings.shutdown_seconds * GRACEFUL_SHARE,
+        ),
+    )
     async with trio.open_nursery() as engine:
         await engine.start(supervisor.run, "commit log", service.log.run)
         await engine.start(supervisor.run, "retention", service.retention.run)
@@ -119,8 +130,3 @@ def api_config(settings: ServiceSettings) -> ApiConfig:
         public_resolve=settings.public_enrollment_lookup,
         max_json_bytes=settings.max_json_bytes,
     )
-
-
-def server_config(host: str, port: int, max_connections: int, shutdown_seconds: float) -> ServerConfig:
-    """A listener whose graceful end leaves some of the shutdown's time for what comes after it."""
-    return ServerConfig(binds=(f"{host}:{port}",), max_connections=max_connections, graceful=shutdown_seconds * 0.8)

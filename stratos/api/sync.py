@@ -100,7 +100,7 @@ class Sync:
         self._exports_total += 1
         slices = self._slices(owner, since)
         try:
-            while chunk := await to_thread.run_sync(next, slices, None, limiter=self._export_thread):
+            while (chunk := await to_thread.run_sync(next, slices, None, limiter=self._export_thread)) is not None:
                 await send(chunk)
         finally:
             self._exports -= 1

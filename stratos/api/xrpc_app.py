@@ -24,7 +24,7 @@ from structlog.typing import FilteringBoundLogger
 from werkzeug.exceptions import HTTPException
 
 from stratos.api.edge import Exchange, Send, trace_id_of
-from stratos.api.errors import INTERNAL_SERVER_ERROR, NOT_FOUND, XrpcError, internal_error, unavailable
+from stratos.api.errors import INTERNAL_SERVER_ERROR, NOT_FOUND, XrpcError, internal_error, invalid_request, unavailable
 from stratos.api.metrics import RequestStatistics
 from stratos.api.request import Receive, RequestBody, RequestHead
 from stratos.api.server import HttpServer
@@ -113,6 +113,8 @@ class XrpcApp(QuartTrio):
 
     async def _serve_xrpc(self, exchange: Exchange, receive: Receive) -> None:
         try:
+            if exchange.head.path.removeprefix(XRPC_PREFIX) in self._sockets:
+                raise invalid_request("This method is a subscription: a websocket upgrade is expected")
             reply = await self._dispatcher.answer(exchange.head, RequestBody(exchange.head, receive), exchange.trace_id)
             if isinstance(reply, Bytes):
                 await exchange.answer(OK, reply.content_type, reply.body)

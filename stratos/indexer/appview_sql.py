@@ -55,6 +55,7 @@ class AppViewQueries:
     select_post_cids: LiteralString
     save_resynced_actor: LiteralString
     adopt_enrollment: LiteralString
+    count_enrollments: LiteralString
     select_enrollment: LiteralString
     refresh_enrollment: LiteralString
     enroll_by_lookup: LiteralString

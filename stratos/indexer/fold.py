@@ -154,7 +154,7 @@ class _Folding:
             return
         if _is_contained(event, actor):
             self.duplicates += 1
-        elif event.chained and event.since != actor.rev:
+        elif event.seq < 0:
             gap = f"gap: commit {event.rev} follows {event.since}, the rows show {actor.rev}"
             actor.block = Block(event.seq, event.rev, gap)
             return

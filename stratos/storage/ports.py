@@ -198,8 +198,11 @@ class Log(Protocol):
     def repo_heads(self, *, after: Did | None, limit: int) -> list[RepoHead]:
         """Heads in DID order, exclusive of `after`."""
 
-    def trimmable(self, *, before: datetime, limit: int) -> list[Did]:
-        """Actors with entries older than `before` whose store must be checkpointed before these may go."""
+    def trimmable(self, *, before: datetime, limit: int, after: Did | None = None) -> list[Did]:
+        """Actors with entries older than `before` whose store must be checkpointed before these may go.
+
+        In DID order, exclusive of `after`, so that one whose store cannot be checkpointed does not keep the others from it.
+        """
 
     def trim(self, *, before: datetime, limit: int) -> int:
         """Delete up to `limit` entries older than `before`, only where the actor's store is checkpointed past them and every

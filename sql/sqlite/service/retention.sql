@@ -2,11 +2,13 @@
 -- Actors whose oldest commit that is not yet durable in their store is old enough to be trimmed.
 SELECT h.did
 FROM repo_head AS h
-WHERE h.commitCid IS NOT NULL
+WHERE h.did > ?
+    AND h.commitCid IS NOT NULL
     AND h.seq > h.checkpointedSeq
     AND (SELECT l.time FROM log AS l
          WHERE l.did = h.did AND l.seq > h.checkpointedSeq AND l.kind < 9 AND l.kind = 2
          ORDER BY l.seq LIMIT 1) < ?
+ORDER BY h.did
 LIMIT ?;
 
 -- name: slowest_consumer

@@ -80,9 +80,9 @@ class SqliteLog:
         with self._database.read("listing repositories") as connection:
             return [_head(row) for row in connection.execute(self._database.sql["log.repo_heads"], (after or "", limit))]
 
-    def trimmable(self, *, before: datetime, limit: int) -> list[Did]:
-        """Actors with entries older than `before` whose store must be checkpointed before these may go."""
-        return self._trimming.trimmable(before, limit)
+    def trimmable(self, *, before: datetime, limit: int, after: Did | None = None) -> list[Did]:
+        """Actors, in DID order, with entries older than `before` whose store must be checkpointed before these may go."""
+        return self._trimming.trimmable(before, limit, after)
 
     def trim(self, *, before: datetime, limit: int) -> int:
         """Delete up to `limit` entries older than `before` that no store and no consumer needs; returns how many went."""

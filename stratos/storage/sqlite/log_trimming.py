@@ -31,10 +31,10 @@ class LogTrimming:
         self._database = database
         self._sql = database.sql
 
-    def trimmable(self, before: datetime, limit: int) -> list[Did]:
-        """Actors with entries older than `before` whose store must be checkpointed before these may go."""
+    def trimmable(self, before: datetime, limit: int, after: Did | None) -> list[Did]:
+        """Actors, in DID order after `after`, with entries older than `before` whose store must be checkpointed first."""
         with self._database.read("looking for old log entries") as connection:
-            rows = connection.execute(self._sql["retention.trimmable"], (to_microseconds(before), limit))
+            rows = connection.execute(self._sql["retention.trimmable"], (after or "", to_microseconds(before), limit))
             return [Did(did) for (did,) in rows]
 
     def trim(self, before: datetime, limit: int) -> int:

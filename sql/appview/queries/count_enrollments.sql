@@ -1,0 +1,1 @@
+SELECT count(*) FROM stratos_enrollment
