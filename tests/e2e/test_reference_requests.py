@@ -75,6 +75,6 @@ def test_the_recorded_batch_in_the_older_item_shape_is_accepted(service: Program
         f"{service.service}/xrpc/com.atproto.repo.applyWrites", json=batch, headers={"Authorization": f"Bearer {ALICE}"}
     )
     assert answer.status_code == 200, answer.text
-    recorded = json.loads(reference("applyWrites.response.json").read_text())
+    recorded = json.loads(reference("applyWrites.response.json").read_text())["body"]
     assert [result.get("uri") for result in answer.json()["results"]] == [result.get("uri") for result in recorded["results"]]
     assert [result.get("cid") for result in answer.json()["results"]] == [result.get("cid") for result in recorded["results"]]
