@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from stratos.atproto.keys import SigningKey
 from stratos.atproto.syntax import Did, format_datetime
@@ -19,6 +20,8 @@ from stratos.engine.commit_log import CommitLog
 from stratos.engine.keyring import Keyring
 from stratos.engine.planner import first_commit
 from stratos.storage.ports import Appended, Backend
+
+_CONCURRENT: Final = Refusal(Reason.CONCURRENT_MODIFICATION, "Concurrent modification detected, please retry", retry_after=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,9 @@ class EnrollmentDesk:
             if self._backend.enrollments.get(did) is None:
                 return _not_enrolled(did)
             entry = EnrollmentEntry(did, EnrollmentAction.UNENROLL, self._policy.service_url)
-            await self._log.append(Proposal(did, (entry,)))
+            outcome = await self._log.append(Proposal(did, (entry,)))
             self._keyring.forget(did)
-            return None
+            return None if isinstance(outcome, Appended) else _CONCURRENT
 
     def attestation(self, enrollment: Enrollment) -> Attestation:
         """A fresh statement, signed by the service, of an account's boundaries and key."""
@@ -137,7 +140,7 @@ class EnrollmentDesk:
         outcome = await self._log.append(Proposal(did, entries))
         if isinstance(outcome, Appended):
             return enrollment
-        return Refusal(Reason.CONCURRENT_MODIFICATION, "Concurrent modification detected, please retry", retry_after=1)
+        return _CONCURRENT
 
     def _allowed(self, boundaries: Sequence[str]) -> tuple[Boundary, ...] | Refusal:
         """The boundaries qualified and without repetition, or a refusal that names those that do not exist here."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.engine.builders import REI, SAKURA, WRITERS, Engine
+import pytest
+
+from stratos.atproto.syntax import Did
+from stratos.core.log_entry import EntryKind
+from stratos.storage.ports import StorageFault
+from tests.engine.builders import KAORUKO, REI, SAKURA, WRITERS, Engine
 
 
 async def test_entries_leave_by_age_once_their_stores_are_durable(engine: Engine) -> None:
@@ -39,3 +44,24 @@ async def test_a_trimmed_repository_goes_on_with_the_next_write(engine: Engine) 
     with engine.service.backend.actors.open(REI) as store:
         assert store is not None
         assert store.root().commit == outcome.commit
+
+
+@pytest.mark.expects_error_log
+async def test_a_store_that_cannot_be_checkpointed_keeps_only_its_own_entries(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for did in (KAORUKO, REI, SAKURA):
+        await engine.enroll(did, WRITERS)
+    engine.clock.now += timedelta(hours=100)
+    actors = engine.service.backend.actors
+    checkpoint = actors.checkpoint
+
+    def failing(did: Did) -> None:
+        if did == KAORUKO:
+            raise StorageFault("the disk says no")
+        checkpoint(did)
+
+    monkeypatch.setattr(actors, "checkpoint", failing)
+    assert await engine.service.retention.trim() == 5
+    (left,) = engine.service.backend.log.after(0, limit=10, max_bytes=100_000)
+    assert (left.did, left.kind) == (KAORUKO, EntryKind.COMMIT)

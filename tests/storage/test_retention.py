@@ -88,7 +88,9 @@ def test_actors_to_checkpoint_are_those_with_old_commits(
 ) -> None:
     assert backend.log.trimmable(before=START, limit=10) == []
     assert backend.log.trimmable(before=FAR, limit=10) == [alice.did, bob.did]
-    assert len(backend.log.trimmable(before=FAR, limit=1)) == 1
+    assert backend.log.trimmable(before=FAR, limit=1) == [alice.did]
+    assert backend.log.trimmable(before=FAR, limit=1, after=alice.did) == [bob.did]
+    assert backend.log.trimmable(before=FAR, limit=1, after=bob.did) == []
     backend.actors.checkpoint(alice.did)
     assert backend.log.trimmable(before=FAR, limit=10) == [bob.did]
     fill(backend, alice, alice.create(POSTS, "new", post("new")), now=FAR)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from stratos.atproto.dag_cbor import DataModel
 from stratos.atproto.syntax import Did
 from stratos.core.log_entry import Proposal
+from stratos.resources import sql_directory
 from stratos.storage.ports import StorageFault
+from stratos.storage.sql_files import SqlFiles
+from stratos.storage.sqlite.actor_database import ActorDatabase, ActorSchema
+from stratos.storage.sqlite.actor_paths import actor_directory
 from stratos.storage.sqlite.append import Batch
-from stratos.storage.sqlite.apply import LoggedCommit
+from stratos.storage.sqlite.apply import GapBefore, LoggedCommit, apply_commits
 from stratos.storage.sqlite.backend import SqliteBackend
+from stratos.storage.sqlite.connection import connect
 from tests.storage.builders import POSTS, START, Put, RepoBuilder, did_of, post
 from tests.storage.conftest import SqliteStorage
 from tests.storage.steps import append, fill, picture, whole_log
@@ -131,6 +138,45 @@ def test_a_new_commit_finds_a_store_that_is_behind_and_repairs_it(sqlite_storage
     assert backend.actors.statistics()["caught_up_total"] == 1
 
 
+def test_applying_twice_is_applying_once(sqlite_storage: SqliteStorage, tmp_path: Path) -> None:
+    alice = RepoBuilder(did_of("alice"))
+    files = SqlFiles(sql_directory())
+    database = ActorDatabase(
+        tmp_path, ActorSchema(files.statements("sqlite/actor"), files.migrations("sqlite/actor")), create=True
+    )
+    commits = [LoggedCommit(n, n, alice.create(POSTS, str(n), post(f"{n}"))) for n in range(1, 4)]
+    for some in (commits[:2], commits[:2], commits[1:], commits):
+        apply_commits(database, some)
+    with pytest.raises(GapBefore):
+        apply_commits(database, [LoggedCommit(9, 9, RepoBuilder(alice.did).entry())])
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*), max(repoRev) FROM stratos_record").fetchall() == [(3, alice.rev)]
+    database.close()
+
+
+def test_redo_makes_the_same_rows_as_apply(sqlite_storage: SqliteStorage, tmp_path: Path) -> None:
+    alice = RepoBuilder(did_of("alice"))
+    like: dict[str, DataModel] = {
+        "$type": "zone.stratos.feed.like",
+        "subject": {"uri": f"at://{did_of('bob')}/{POSTS}/a", "cid": "bafy"},
+    }
+    proposals = [
+        alice.enrolled(),
+        alice.proposal(alice.entry(Put(f"{POSTS}/a", post("one")), Put("zone.stratos.feed.like/a", like))),
+        alice.proposal(alice.entry(Put(f"{POSTS}/a", post("two")), Put("zone.stratos.feed.like/b", like))),
+        alice.proposal(alice.delete("zone.stratos.feed.like", "a")),
+    ]
+    append(sqlite_storage.open(), *proposals)
+    applied = rows_of(sqlite_storage, alice.did)
+    sqlite_storage.close()
+    crashed = SqliteStorage(tmp_path / "crashed")
+    crash(crashed.open(DiesBeforeApply), *proposals)
+    with crashed.open().actors.open(alice.did) as store:
+        assert store is not None
+    assert rows_of(crashed, alice.did) == applied
+    crashed.close()
+
+
 def test_more_commits_than_a_page_of_redo_are_caught_up(sqlite_storage: SqliteStorage) -> None:
     alice = RepoBuilder(did_of("alice"))
     proposals = [alice.enrolled(), *(alice.proposal(alice.create(POSTS, str(n), post(f"{n}"))) for n in range(250))]
@@ -244,6 +290,24 @@ def test_a_purge_that_fails_is_made_good_with_the_next_batch(
     assert files_holding(sqlite_storage, b"a secret of alice") == []
 
 
+@pytest.mark.expects_error_log
+def test_files_of_a_former_repository_go_before_the_new_one_is_opened(
+    sqlite_storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = RepoBuilder(did_of("alice"))
+    backend = sqlite_storage.open()
+    append(backend, alice.enrolled())
+    fill(backend, alice, alice.create(POSTS, "a", post("a secret of alice")))
+    again = alice.restarted()
+    with monkeypatch.context() as patch:
+        patch.setattr("stratos.storage.sqlite.actor_stores.shutil.rmtree", raising(OSError("read-only file system")))
+        append(backend, alice.proposal(alice.unenroll()), again.enrolled())
+        with pytest.raises(StorageFault, match="read-only"), backend.actors.open(alice.did):
+            pass
+    assert_repaired(backend, again)
+    assert files_holding(sqlite_storage, b"a secret of alice") == []
+
+
 def test_a_failed_append_changes_nothing(sqlite_storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = RepoBuilder(did_of("alice"))
     backend = sqlite_storage.open()
@@ -297,6 +361,17 @@ def test_a_damaged_log_entry_is_a_fault(sqlite_storage: SqliteStorage) -> None:
         pass
     with pytest.raises(StorageFault, match="damaged"):
         whole_log(backend)
+
+
+def rows_of(storage: SqliteStorage, did: Did) -> dict[str, set[tuple[object, ...]]]:
+    """Everything in every table of an actor's database."""
+    path = actor_directory(storage.directory / "actors", did) / "stratos.sqlite"
+    connection = connect(path, create=False, pragmas=())
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    found = {name: set(connection.execute(f"SELECT * FROM {name}")) for name in names}  # noqa: S608 - from the schema
+    connection.close()
+    assert "stratos_backlink" in found
+    return found
 
 
 def raising(error: Exception) -> Callable[..., None]:

@@ -13,10 +13,11 @@ DELETE FROM enrollment_boundary WHERE did = ?;
 -- name: put_boundary
 INSERT INTO enrollment_boundary (did, boundary) VALUES (?, ?) ON CONFLICT DO NOTHING;
 
--- name: retire_keys
-UPDATE signing_key SET retired = ? WHERE did = ? AND signingKeyDid <> ? AND retired IS NULL;
+-- name: retire_key
+UPDATE signing_key SET retired = ? WHERE did = ? AND retired IS NULL;
 
 -- name: put_key
+-- Also for the key that was retired a moment ago, sealed anew.
 INSERT INTO signing_key (did, signingKeyDid, sealed, created) VALUES (?, ?, ?, ?)
 ON CONFLICT (did, signingKeyDid) DO UPDATE SET sealed = excluded.sealed, retired = NULL;
 

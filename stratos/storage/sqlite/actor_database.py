@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Final
 from zlib import crc32
 
@@ -44,8 +44,11 @@ class ActorDatabase:
         """Open the database in `directory` and migrate it; with `create`, make it where it is absent. Raises StorageFault."""
         self.sql = schema.sql
         self.path = directory / DATABASE_NAME
-        self._read_lock = RLock()
+        # `_turn` is held for a whole snapshot, `_use` only while the connection works: `close` waits for the latter alone.
+        self._turn = RLock()
+        self._use = Lock()
         self._snapshots = 0
+        self._closed = False
         self._writer: sqlite3.Connection | None = None
         with faults(f"opening {self.path}"):
             if create and not self.path.exists():
@@ -62,24 +65,22 @@ class ActorDatabase:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """The reading connection for the block, which must be short and must not wait for anything."""
-        with faults(f"reading {self.path}"), self._read_lock:
+        with faults(f"reading {self.path}"), self._turn, self._use:
             yield self._reader
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads of the block, by this thread, see one moment; other threads' reads wait. May be nested."""
-        with self._read_lock:
+        with self._turn:
             if self._snapshots == 0:
-                with faults(f"reading {self.path}"):
-                    self._reader.execute("BEGIN")
+                self._execute("BEGIN")
             self._snapshots += 1
             try:
                 yield
             finally:
                 self._snapshots -= 1
-                if self._snapshots == 0:
-                    with faults(f"reading {self.path}"):
-                        self._reader.execute("COMMIT")
+                if self._snapshots == 0 and not self._closed:
+                    self._execute("COMMIT")
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -98,10 +99,15 @@ class ActorDatabase:
 
     def close(self) -> None:
         """Close both connections, after a read under way; a second call does nothing."""
-        with self._read_lock:
+        with self._use:
+            self._closed = True
             self._reader.close()
         if self._writer is not None:
             self._writer.close()
+
+    def _execute(self, statement: str) -> None:
+        with self.read() as connection:
+            connection.execute(statement)
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._writer is None:

@@ -1,14 +1,13 @@
-"""All actors' stores: a bounded number of open ones, each caught up with the log before it is handed out."""
+"""All actors' stores, each caught up with the log before it is handed out."""
 
 from __future__ import annotations
 
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Lock
 
 from stratos.atproto.syntax import Did
 from stratos.storage.node_cache import LruNodeCache
@@ -20,6 +19,7 @@ from stratos.storage.sqlite.apply import GapBefore, LoggedCommit, apply_commits
 from stratos.storage.sqlite.connection import faults
 from stratos.storage.sqlite.export import SqliteRepoExport
 from stratos.storage.sqlite.redo import Redo
+from stratos.storage.sqlite.store_slots import Slot, SlotTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +30,8 @@ class StoreLimits:
     nodes_per_store: int
 
 
-@dataclass(eq=False, slots=True)
-class _Slot:
-    """A place for one open store.
-
-    `lock` guards opening and writing. `store` is set once the store has caught up; `behind` says that an apply or a catching up
-    failed since. `dead` slots have left the table because the actor was purged. `pins` is guarded by the table's lock.
-    """
-
-    lock: RLock = field(default_factory=RLock)
-    pins: int = 0
-    database: ActorDatabase | None = None
-    store: SqliteActorStore | None = None
-    behind: bool = False
-    dead: bool = False
-
-
 class SqliteActorStores:
-    """Implements `ports.ActorStores`, and applies commits and purges for the backend.
-
-    More stores than the limit are open only while all of them are pinned.
-    """
+    """Implements `ports.ActorStores`, and applies commits and purges for the backend."""
 
     def __init__(
         self,
@@ -66,19 +47,18 @@ class SqliteActorStores:
         self._directory = directory
         self._schema = schema
         self._redo = redo
-        self._limits = limits
+        self._nodes_per_store = limits.nodes_per_store
         self._purged = purged
         self._checkpointed = checkpointed
+        self._slots = SlotTable(limits.open_stores)
         self._lock = Lock()
-        self._slots: OrderedDict[Did, _Slot] = OrderedDict()
         self._exports: dict[Did, list[SqliteRepoExport]] = {}
-        self._closed = False
-        self._opened = self._evicted = self._caught_up = self._failed = 0
+        self._opened = self._caught_up = self._failed = 0
 
     @contextmanager
     def open(self, did: Did) -> Iterator[SqliteActorStore | None]:
         """Open and pin an actor's store for the block; None where the DID has no repository."""
-        with self._pinned(did) as slot:
+        with self._slots.pinned(did) as slot:
             store = slot.store
             if store is None or slot.behind:
                 with slot.lock:
@@ -88,7 +68,7 @@ class SqliteActorStores:
     @contextmanager
     def export(self, did: Did) -> Iterator[SqliteRepoExport | None]:
         """Open a consistent picture for export; None where the DID has no repository."""
-        with self._pinned(did) as slot, slot.lock:
+        with self._slots.pinned(did) as slot, slot.lock:
             store = self._caught_up_store(did, slot)
             export = None if store is None or slot.database is None else self._begin_export(did, slot.database)
         try:
@@ -99,7 +79,7 @@ class SqliteActorStores:
 
     def checkpoint(self, did: Did) -> None:
         """Make everything applied so far durable in the store's own file, so that its log entries may be trimmed."""
-        with self._pinned(did) as slot, slot.lock:
+        with self._slots.pinned(did) as slot, slot.lock:
             store = self._caught_up_store(did, slot)
             if store is None or slot.database is None:
                 return
@@ -112,14 +92,11 @@ class SqliteActorStores:
 
         Raises StorageFault; the store is then behind the log, and is caught up by whoever opens it next.
         """
-        with self._pinned(did) as slot, slot.lock:
+        with self._slots.pinned(did) as slot, slot.lock:
             try:
-                if slot.database is None:
-                    self._open_database(did, slot)
-                elif slot.behind:
-                    self._catch_up(did, slot.database)
-                if slot.database is not None:
-                    self._apply_or_catch_up(did, slot.database, commits)
+                database = slot.database or self._open_database(did, slot)
+                if database is not None:
+                    self._apply_or_catch_up(did, database, commits)
                 slot.behind = False
             except BaseException:
                 slot.behind = True
@@ -129,108 +106,58 @@ class SqliteActorStores:
 
     def destroy(self, did: Did) -> None:
         """Close whatever is open of an actor and remove all of its files, durably. Raises StorageFault."""
-        with self._lock:
-            slot = self._slots.pop(did, None)
-        database = None
-        if slot is not None:
-            with slot.lock:
-                slot.dead = True
-                slot.store = None
-                database, slot.database = slot.database, None
-        with self._lock:
-            exports = self._exports.pop(did, [])
-        for export in exports:
-            export.close()
-        if database is not None:
-            database.close()
-        self._remove_files(did)
+        with self._slots.pinned(did) as slot, slot.lock:
+            with self._lock:
+                exports = self._exports.pop(did, [])
+            for export in exports:
+                export.close()
+            slot.close()
+            self._remove_files(did)
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges and counters: open stores and their limit, pinned ones, cached nodes, stores behind the log, exports, events."""
-        with self._lock:
-            slots = list(self._slots.values())
-            exports = sum(len(running) for running in self._exports.values())
+        slots = self._slots.slots()
         stores = [slot.store for slot in slots]
+        with self._lock:
+            exports = sum(len(running) for running in self._exports.values())
         return {
             "open": sum(slot.database is not None for slot in slots),
-            "open_limit": self._limits.open_stores,
+            "open_limit": self._slots.limit,
             "pinned": sum(slot.pins > 0 for slot in slots),
             "nodes": sum(len(store.nodes()) for store in stores if store is not None),
-            "nodes_limit": self._limits.nodes_per_store * self._limits.open_stores,
+            "nodes_limit": self._nodes_per_store * self._slots.limit,
             "behind": sum(slot.behind for slot in slots),
             "exports": exports,
             "opened_total": self._opened,
-            "evicted_total": self._evicted,
+            "evicted_total": self._slots.evicted,
             "caught_up_total": self._caught_up,
             "apply_failed_total": self._failed,
         }
 
     def close(self) -> None:
         """Close every store and export; afterwards opening raises StorageFault. A second call does nothing."""
+        self._slots.close()
         with self._lock:
-            self._closed = True
-            slots, self._slots = self._slots, OrderedDict()
             exports, self._exports = self._exports, {}
         for export in (export for running in exports.values() for export in running):
             export.close()
-        for slot in slots.values():
-            with slot.lock:
-                slot.dead = True
-                database, slot.database, slot.store = slot.database, None, None
-            if database is not None:
-                database.close()
 
-    @contextmanager
-    def _pinned(self, did: Did) -> Iterator[_Slot]:
-        """A slot that is not evicted during the block; eviction of others happens when it is left."""
-        with self._lock:
-            if self._closed:
-                raise StorageFault("the actor stores are closed")
-            slot = self._slots.get(did)
-            if slot is None:
-                slot = self._slots[did] = _Slot()
-            else:
-                self._slots.move_to_end(did)
-            slot.pins += 1
-        try:
-            yield slot
-        finally:
-            for evicted in self._unpin(did, slot):
-                evicted.close()
-
-    def _unpin(self, did: Did, slot: _Slot) -> list[ActorDatabase]:
-        """Give a pin back and take what is over the limit, and empty slots, out of the table; returns what is to be closed."""
-        with self._lock:
-            slot.pins -= 1
-            if slot.pins == 0 and slot.database is None and not slot.behind and self._slots.get(did) is slot:
-                del self._slots[did]
-            excess = len(self._slots) - self._limits.open_stores
-            if excess <= 0:
-                return []
-            victims = [key for key, candidate in self._slots.items() if candidate.pins == 0][:excess]
-            evicted = [self._slots.pop(key).database for key in victims]
-            self._evicted += len(victims)
-        return [database for database in evicted if database is not None]
-
-    def _caught_up_store(self, did: Did, slot: _Slot) -> SqliteActorStore | None:
+    def _caught_up_store(self, did: Did, slot: Slot) -> SqliteActorStore | None:
         """The slot's store, opened and caught up where necessary. Called with the slot's lock held."""
-        if slot.dead:
-            return None
         if slot.store is not None and not slot.behind:
             return slot.store
         try:
             database = slot.database or self._open_database(did, slot)
-            if database is None:
-                return None
-            self._catch_up(did, database)
+            if database is not None:
+                self._catch_up(did, database)
+                slot.store = slot.store or SqliteActorStore(database, LruNodeCache(self._nodes_per_store))
+            slot.behind = False
         except BaseException:
             slot.behind = True
             raise
-        slot.behind = False
-        slot.store = slot.store or SqliteActorStore(database, LruNodeCache(self._limits.nodes_per_store))
         return slot.store
 
-    def _open_database(self, did: Did, slot: _Slot) -> ActorDatabase | None:
+    def _open_database(self, did: Did, slot: Slot) -> ActorDatabase | None:
         """Open or create an actor's database; None where the log knows no repository of the DID."""
         standing = self._redo.standing(did)
         if standing is None:
@@ -284,13 +211,11 @@ class SqliteActorStores:
         export.close()
 
     def _remove_files(self, did: Did) -> None:
+        """Called with the slot's lock held and nothing of the actor open."""
         with faults(f"removing the files of {did}"):
             directory = actor_directory(self._directory, did)
-            while directory.exists():
-                try:
-                    shutil.rmtree(directory)
-                except FileNotFoundError:
-                    continue  # an evicted store that is being closed removes some of its files itself
+            if directory.exists():
+                shutil.rmtree(directory)
                 sync_directories(directory.parent, highest=self._directory)
         self._purged(did)
 

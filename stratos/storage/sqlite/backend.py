@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -125,10 +125,6 @@ class SqliteBackend:
         """Answer a trivial query. Raises StorageFault."""
         with self._database.read("checking the service database") as connection:
             connection.execute("SELECT 1").fetchone()
-
-    def statistics(self) -> Mapping[str, int]:
-        """Gauges and counters of the actor stores, and the head of the log."""
-        return {"head": self._log.head(), **{f"actors_{name}": value for name, value in self._actors.statistics().items()}}
 
     def close(self) -> None:
         """Close every connection and release the data directory; a second call does nothing."""

@@ -65,7 +65,7 @@ def put_enrollment(
     connection.execute(sql["enrollment.delete_boundaries"], (did,))
     connection.executemany(sql["enrollment.put_boundary"], [(did, boundary) for boundary in enrollment.boundaries])
     if sealed_key is not None:
-        connection.execute(sql["enrollment.retire_keys"], (time, did, enrollment.signing_key))
+        connection.execute(sql["enrollment.retire_key"], (time, did))
         connection.execute(sql["enrollment.put_key"], (did, enrollment.signing_key, sealed_key, time))
 
 

@@ -1,0 +1,1 @@
+SELECT did FROM actor WHERE handle = %(handle)s
