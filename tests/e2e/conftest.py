@@ -1,5 +1,5 @@
-"""What end-to-end tests get: a real PDS and PLC directory."""
+"""What the end-to-end tests get beside their programs: a real PostgreSQL."""
 
-from tests.e2e.network import pds_network
+from tests.postgres import appview_db, appview_db_config, appview_sql, postgres_schema, postgres_url
 
-__all__ = ["pds_network"]
+__all__ = ["appview_db", "appview_db_config", "appview_sql", "postgres_schema", "postgres_url"]

@@ -1,4 +1,4 @@
-"""Every create request that was recorded from the reference implementation gets a verdict, and the reason is one of the spec's."""
+"""Every create request recorded from the reference implementation gets a verdict, and the reason is one of the spec's."""
 
 from __future__ import annotations
 
