@@ -15,6 +15,7 @@ from stratos.api.server import HttpServer, ServerConfig
 from stratos.atproto.lexicon import Lexicons
 from stratos.engine.commit_log import LogLimits
 from stratos.engine.firehose import StreamLimits
+from stratos.engine.identity import Identity, OutgoingPolicy, open_identity, user_agent
 from stratos.engine.keyring import Keyring, load_master_key, load_service_key
 from stratos.engine.rate_limit import WriteRate
 from stratos.engine.service import ServiceIdentity, ServiceLimits, StratosService, World
@@ -42,7 +43,7 @@ def open_backend(settings: ServiceSettings) -> Backend:
     )
 
 
-def build_service(settings: ServiceSettings, backend: Backend, world: World) -> StratosService:
+def build_service(settings: ServiceSettings, backend: Backend, network: Identity, world: World) -> StratosService:
     """Put the engine together upon an open backend. Raises KeyFault."""
     identity = ServiceIdentity(
         did=settings.service_did,
@@ -73,6 +74,7 @@ def build_service(settings: ServiceSettings, backend: Backend, world: World) -> 
     return StratosService.build(
         identity,
         backend=backend,
+        network=network,
         keyring=keyring,
         lexicons=Lexicons.load(lexicon_directory()),
         limits=limits,
@@ -93,7 +95,23 @@ async def run_service(
     handed. Cancellation skips the waiting and loses nothing that was acknowledged.
     """
     world = World.real()
-    service = build_service(settings, backend, world)
+    async with open_identity(
+        plc_url=settings.plc_url,
+        policy=OutgoingPolicy(allow_private=bool(settings.allow_private_network)),
+        user_agent=user_agent(__version__, settings.repo_url, settings.operator_contact),
+        clock=world.monotonic,
+    ) as identity:
+        await _serve(settings, build_service(settings, backend, identity.resolver, world), world, stop, task_status)
+    log.info("stratos server stopped")
+
+
+async def _serve(
+    settings: ServiceSettings,
+    service: StratosService,
+    world: World,
+    stop: trio.Event,
+    task_status: trio.TaskStatus[tuple[str, ...]],
+) -> None:
     supervisor = Supervisor(rng=world.rng)
     app = StratosApp(service, api_config(settings), supervisor=supervisor, monotonic=world.monotonic)
     server = HttpServer(
@@ -117,7 +135,6 @@ async def run_service(
             service.firehose.close()
             app.stopping.set()
         engine.cancel_scope.cancel()
-    log.info("stratos server stopped")
 
 
 def api_config(settings: ServiceSettings) -> ApiConfig:

@@ -49,7 +49,7 @@ class StratosApp(XrpcApp):
         dispatcher = XrpcDispatcher(
             {
                 **self._writes.methods(),
-                **RepoReads(backend, gate).methods(),
+                **RepoReads(backend, gate, service.network).methods(),
                 **Hydration(backend, gate).methods(),
                 **self._sync.methods(),
                 **EnrollmentMethods(backend.enrollments, desk, gate, public_resolve=config.public_resolve).methods(),

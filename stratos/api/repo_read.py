@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
+
+import structlog
+from structlog.typing import FilteringBoundLogger
 
 from stratos.api.auth import EnrollmentGate
 from stratos.api.errors import record_not_found, repo_not_found
@@ -10,17 +13,22 @@ from stratos.api.record_view import view_of
 from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall, under_both_names
 from stratos.atproto.data_model import Json
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
+from stratos.engine.identity import Identity, IdentityError
 from stratos.storage.ports import Backend
 
 MAX_PAGE: Final = 100
+
+_log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class RepoReads:
     """The reading methods; all reads are of one open store, on the event loop."""
 
-    def __init__(self, backend: Backend, gate: EnrollmentGate) -> None:
+    def __init__(self, backend: Backend, gate: EnrollmentGate, network: Identity) -> None:
+        """`network` resolves the DIDs and handles of the accounts."""
         self._backend = backend
         self._gate = gate
+        self._network = network
 
     def methods(self) -> dict[str, Method]:
         """The methods by NSID."""
@@ -70,14 +78,25 @@ class RepoReads:
         return {"records": records, "cursor": page[-1].rkey} if len(page) == limit else {"records": records}
 
     async def describe_repo(self, call: XrpcCall) -> Reply:
-        """Whose repository this is and which collections it has. The DID stands in for the handle, which is not resolved."""
+        """Whose repository this is and which collections it has. The DID stands in for a handle that cannot be resolved."""
         owner = repo_did(call)
         if owner is None:
             raise repo_not_found()
         with self._backend.actors.open(owner) as store:
             if store is None:
                 raise repo_not_found()
-            return {"handle": owner, "did": owner, "collections": [*store.collections()], "handleIsCorrect": False}
+            collections = store.collections()
+        answer: dict[str, Json] = {"handle": owner, "did": owner, "collections": [*collections], "handleIsCorrect": False}
+        try:
+            document = await self._network.resolve_did(owner)
+            answer["didDoc"] = cast("Json", document.raw)
+            claimed = document.claimed_handle
+            if claimed is not None:
+                answer["handle"] = claimed
+                answer["handleIsCorrect"] = await self._network.verified_handle(document) is not None
+        except IdentityError as error:
+            _log.info("identity not resolved", did=owner, error=str(error))
+        return answer
 
 
 def repo_did(call: XrpcCall) -> Did | None:

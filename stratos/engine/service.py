@@ -20,6 +20,7 @@ from stratos.engine.actor_locks import ActorLocks
 from stratos.engine.commit_log import CommitLog, LogLimits
 from stratos.engine.enrollment import EnrollmentDesk, EnrollmentPolicy
 from stratos.engine.firehose import Firehose, StreamLimits
+from stratos.engine.identity import Identity
 from stratos.engine.keyring import Keyring
 from stratos.engine.rate_limit import WriteLimiter, WriteRate
 from stratos.engine.repository import RepositoryWriter, WriterParts
@@ -71,6 +72,7 @@ class StratosService:
     """One service's engine. Its tasks (`log.run`, `retention.run`) are started by the composition root."""
 
     identity: ServiceIdentity
+    network: Identity
     service_key: VerifyingKey
     backend: Backend
     lexicons: Lexicons
@@ -88,12 +90,13 @@ class StratosService:
         identity: ServiceIdentity,
         *,
         backend: Backend,
+        network: Identity,
         keyring: Keyring,
         lexicons: Lexicons,
         limits: ServiceLimits,
         world: World,
     ) -> StratosService:
-        """Put the engine together upon an open backend; starts nothing."""
+        """Put the engine together upon an open backend; starts nothing. `network` resolves the DIDs and handles of others."""
         log = CommitLog(backend, clock=world.clock, limits=limits.log)
         locks = ActorLocks()
         tids = TidClock(lambda: int(world.clock().timestamp() * 1_000_000), world.rng.randrange(1024))
@@ -113,6 +116,7 @@ class StratosService:
         policy = EnrollmentPolicy(identity.did, identity.public_url, identity.allowed_boundaries, identity.auto_enroll)
         return cls(
             identity=identity,
+            network=network,
             service_key=keyring.service_key.verifying_key,
             backend=backend,
             lexicons=lexicons,

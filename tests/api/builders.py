@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -13,7 +13,7 @@ import httpx
 import orjson
 import pytest
 import trio
-from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, connect_websocket_url
+from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from stratos.api.app import StratosApp
 from stratos.api.config import ApiConfig
@@ -21,8 +21,8 @@ from stratos.api.connection import ConnectionLimits
 from stratos.api.server import HttpServer, ServerConfig
 from stratos.atproto.frames import ErrorFrame, decode_frame
 from stratos.atproto.syntax import Did
+from stratos.engine.identity import Identity
 from stratos.engine.service import ServiceLimits
-from stratos.storage.ports import Backend
 from tests.engine.builders import POST, Engine, open_backend, post, start_engine
 
 ADMIN_PASSWORD: Final = "opensesame"
@@ -51,6 +51,8 @@ class Api:
     url: str
     client: httpx.AsyncClient
     stopped: trio.Event
+    nursery: trio.Nursery
+    subscribers: list[Subscriber] = field(default_factory=list)
 
     async def get(self, nsid: str, as_: str | None = None, **params: str | int) -> Answer:
         """Call a query."""
@@ -70,11 +72,14 @@ class Api:
         assert answer.status == 200, answer
         return str(answer.body["uri"])
 
-    async def subscribe(self, nursery: trio.Nursery, as_: str | None = None, **params: object) -> Subscriber:
-        """Open a subscription."""
-        url = f"{self.url.replace('http', 'ws', 1)}/xrpc/{SUBSCRIBE}?{urlencode(params, doseq=True)}"
+    async def subscribe(self, as_: str | None = None, **params: object) -> Subscriber:
+        """Open a subscription; it is closed with the service at the latest."""
+        resource = f"/xrpc/{SUBSCRIBE}?{urlencode(params, doseq=True)}"
         headers = [(name.encode(), value.encode()) for name, value in authorized(as_).items()]
-        return Subscriber(await connect_websocket_url(nursery, url, extra_headers=headers))
+        stream = await self.raw()
+        socket = await wrap_client_stream(self.nursery, stream, "localhost", resource, extra_headers=headers)
+        self.subscribers.append(Subscriber(socket, stream))
+        return self.subscribers[-1]
 
     async def raw(self) -> trio.SocketStream:
         """A bare connection."""
@@ -83,6 +88,8 @@ class Api:
 
     async def stop(self) -> None:
         """Shut down as the service does: the listener first, then the engine."""
+        for subscriber in self.subscribers:
+            await subscriber.leave()
         self.app.stopping.set()
         await self.stopped.wait()
         await self.engine.stop()
@@ -93,6 +100,12 @@ class Subscriber:
     """An open subscription."""
 
     socket: WebSocketConnection
+    stream: trio.SocketStream
+
+    async def leave(self) -> None:
+        """Close the subscription, and its socket, which trio-websocket leaves open where the server closed first."""
+        await self.socket.aclose()
+        await self.stream.aclose()
 
     async def frame(self) -> bytes:
         """The next frame."""
@@ -121,12 +134,14 @@ async def serving(
     config: ApiConfig = CONFIG,
     server_config: ServerConfig = LOOPBACK,
     limits: ServiceLimits | None = None,
+    network: Identity | None = None,
 ) -> AsyncIterator[Api]:
     """Serve the application on a free port for the block; then shut down."""
     backend = open_backend(data_dir)
     try:
         async with trio.open_nursery() as nursery:
-            api = await _start(backend, nursery, config, server_config, limits)
+            engine = await start_engine(backend, nursery, limits, network=network)
+            api = await _start(engine, nursery, config, server_config)
             async with api.client:
                 yield api
             await api.stop()
@@ -134,10 +149,7 @@ async def serving(
         backend.close()
 
 
-async def _start(
-    backend: Backend, nursery: trio.Nursery, config: ApiConfig, server_config: ServerConfig, limits: ServiceLimits | None
-) -> Api:
-    engine = await start_engine(backend, nursery, limits)
+async def _start(engine: Engine, nursery: trio.Nursery, config: ApiConfig, server_config: ServerConfig) -> Api:
     app = StratosApp(engine.service, config, checks_output=True)
     server = HttpServer(app, server_config)
     stopped = trio.Event()
@@ -149,7 +161,9 @@ async def _start(
             stopped.set()
 
     (url,) = await nursery.start(run)
-    return Api(engine, app, server, url, httpx.AsyncClient(base_url=url), stopped)
+    # Reading the certificates of the world, for plain HTTP on loopback, takes as long as everything else here.
+    client = httpx.AsyncClient(base_url=url, verify=False)  # noqa: S501
+    return Api(engine, app, server, url, client, stopped, nursery)
 
 
 def limits(**changes: float) -> ServerConfig:

@@ -18,6 +18,7 @@ from stratos.atproto.lexicon import Lexicons
 from stratos.atproto.syntax import Did
 from stratos.core.boundaries import Boundary, qualify
 from stratos.core.enrollment import Enrollment
+from stratos.engine.identity import DidDocument, Identity, IdentityUnavailable
 from stratos.engine.keyring import Keyring
 from stratos.engine.service import ServiceIdentity, ServiceLimits, StratosService, World
 from stratos.engine.writes import Committed, Create
@@ -54,6 +55,19 @@ class Clock:
         return self.now
 
 
+class NoNetwork:
+    """An identity of which nothing can be known: the network is away."""
+
+    async def resolve_did(self, did: Did, *, refresh: bool = False) -> DidDocument:
+        raise IdentityUnavailable(f"{did}: no network (refresh: {refresh})")
+
+    async def resolve_handle(self, handle: str) -> Did | None:
+        raise IdentityUnavailable(f"{handle}: no network")
+
+    async def verified_handle(self, document: DidDocument) -> str | None:
+        raise IdentityUnavailable(f"{document.did}: no network")
+
+
 @dataclass
 class Engine:
     """A running service and the means to stop it."""
@@ -83,7 +97,11 @@ class Engine:
 
 
 async def start_engine(
-    backend: Backend, nursery: trio.Nursery, limits: ServiceLimits | None = None, clock: Clock | None = None
+    backend: Backend,
+    nursery: trio.Nursery,
+    limits: ServiceLimits | None = None,
+    clock: Clock | None = None,
+    network: Identity | None = None,
 ) -> Engine:
     """Put an engine together upon a backend and start its log writer."""
     clock = clock or Clock()
@@ -100,6 +118,7 @@ async def start_engine(
     service = StratosService.build(
         identity,
         backend=backend,
+        network=network or NoNetwork(),
         keyring=Keyring(SigningKey.generate_secp256k1(), os.urandom(32)),
         lexicons=lexicons(),
         limits=limits or ServiceLimits(),
