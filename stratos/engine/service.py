@@ -141,5 +141,5 @@ class StratosService:
             "limiter": self.limiter.statistics(),
             "keyring": self.keyring.statistics(),
             "retention": self.retention.statistics(),
-            "enrollments": {"active": self.backend.enrollments.count()},
+            "enrollments": self.backend.enrollments.statistics(),
         }

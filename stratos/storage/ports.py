@@ -171,6 +171,9 @@ class Enrollments(Protocol):
     def sealed_key(self, did: Did) -> bytes | None:
         """The account's current sealed signing key."""
 
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges: `active` enrollments, and those of any cache with its limit."""
+
 
 class Log(Protocol):
     """Reads and housekeeping of the commit log."""

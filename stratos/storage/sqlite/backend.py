@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from stratos.atproto.syntax import Did
-from stratos.core.log_entry import Proposal
+from stratos.core.log_entry import EnrollmentEntry, Proposal
 from stratos.storage.ports import AppendOutcome, StorageFault
 from stratos.storage.sql_files import SqlFiles
 from stratos.storage.sqlite.actor_database import ActorSchema
@@ -134,8 +134,14 @@ class SqliteBackend:
 
     def _append(self, batch: Sequence[Proposal], now: datetime) -> Batch:
         """One transaction: when it returns, the batch is durable."""
-        with self._database.write("appending to the log") as connection:
-            appended = append_batch(connection, self._database.sql, batch, last_seq=self._log.head(), now=now)
+        try:
+            with self._database.write("appending to the log") as connection:
+                appended = append_batch(connection, self._database.sql, batch, last_seq=self._log.head(), now=now)
+        finally:
+            # After the transaction, and also where it failed: nobody is let in by an enrollment that may be gone (I9).
+            for proposal in batch:
+                if any(isinstance(entry, EnrollmentEntry) for entry in proposal.entries):
+                    self._enrollments.changed(proposal.did)
         self._log.advance(appended.head)
         return appended
 

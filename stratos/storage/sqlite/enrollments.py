@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
+from typing import Final
 
 from stratos.atproto.syntax import Did
 from stratos.core.boundaries import Boundary
 from stratos.core.enrollment import Enrollment
 from stratos.storage.sql_files import Statements
+from stratos.storage.sqlite.enrollment_cache import EnrollmentCache, Held
 from stratos.storage.sqlite.service_database import ServiceDatabase
 
 _EnrollmentRow = tuple[str, str, str | None, str, str, str | None, str]
 
 
+CACHED_ENROLLMENTS: Final = 10_000
+
+
 class SqliteEnrollments:
     """Implements `ports.Enrollments`. Boundaries read back in ascending order."""
 
-    def __init__(self, database: ServiceDatabase) -> None:
+    def __init__(self, database: ServiceDatabase, *, cached: int = CACHED_ENROLLMENTS) -> None:
+        """`cached` bounds the enrollments that are kept in memory."""
         self._database = database
+        self._cache = EnrollmentCache(cached)
+        self._cached_limit = cached
 
     def get(self, did: Did) -> Enrollment | None:
         """The enrollment of a DID, active or not."""
-        with self._database.read(f"reading the enrollment of {did}") as connection:
-            row: _EnrollmentRow | None = connection.execute(self._database.sql["enrollment.get"], (did,)).fetchone()
-        return None if row is None else _enrollment(row)
+        return self._held(did).enrollment
+
+    def changed(self, did: Did) -> None:
+        """A committed transaction has changed the DID's rows."""
+        self._cache.forget(did)
 
     def page(self, *, after: Did | None, limit: int, active_only: bool = False) -> list[Enrollment]:
         """Enrollments in DID order, exclusive of `after`."""
@@ -41,9 +52,21 @@ class SqliteEnrollments:
 
     def sealed_key(self, did: Did) -> bytes | None:
         """The account's current sealed signing key."""
-        with self._database.read(f"reading the signing key of {did}") as connection:
-            row: tuple[bytes] | None = connection.execute(self._database.sql["enrollment.current_key"], (did,)).fetchone()
-        return None if row is None else row[0]
+        return self._held(did).sealed_key
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges: active enrollments, those in memory and their limit."""
+        return {"active": self.count(), "cached": len(self._cache), "cached_limit": self._cached_limit}
+
+    def _held(self, did: Did) -> Held:
+        held, generation = self._cache.get(did)
+        if held is None:
+            with self._database.read(f"reading the enrollment of {did}") as connection:
+                row: _EnrollmentRow | None = connection.execute(self._database.sql["enrollment.get"], (did,)).fetchone()
+                key: tuple[bytes] | None = connection.execute(self._database.sql["enrollment.current_key"], (did,)).fetchone()
+            held = Held(None if row is None else _enrollment(row), None if key is None else key[0])
+            self._cache.put(did, held, generation)
+        return held
 
 
 def put_enrollment(
