@@ -10,11 +10,12 @@ from typing import Final
 import orjson
 from quart import Response, request
 
-from stratos.api.auth import Authenticator, DevVerifier, Verifier
+from stratos.api.auth import Authenticator, Credential, DevVerifier, Verifier
 from stratos.api.config import ApiConfig
-from stratos.api.errors import SERVICE_UNAVAILABLE, invalid_request, unavailable
+from stratos.api.errors import SERVICE_UNAVAILABLE, UNAUTHORIZED, XrpcError, invalid_request, unavailable
 from stratos.api.feeds import AnyUser, FeedMethods
 from stratos.api.metrics import CONTENT_TYPE, RequestStatistics, StratosCollector, render
+from stratos.api.request import RequestHead
 from stratos.api.xrpc import JSON, XrpcDispatcher
 from stratos.api.xrpc_app import HEALTH_PATH, XrpcApp
 from stratos.atproto.lexicon import Lexicons
@@ -32,6 +33,19 @@ class AppviewIdentity:
     did: Did
     public_url: str
     version: str
+
+
+class AppviewAuthenticator(Authenticator):
+    """As the service's, but every refusal has the name that the feed lexicons declare."""
+
+    async def authenticate(self, head: RequestHead, nsid: str) -> Credential:
+        """The verified caller, or Anonymous where no credential was presented. Raises XrpcError 401 AuthRequired."""
+        try:
+            return await super().authenticate(head, nsid)
+        except XrpcError as error:
+            if error.status != UNAUTHORIZED:
+                raise
+            raise XrpcError(UNAUTHORIZED, "AuthRequired", error.message, error.headers) from error
 
 
 class AppviewApp(XrpcApp):
@@ -57,7 +71,7 @@ class AppviewApp(XrpcApp):
         dispatcher = XrpcDispatcher(
             FeedMethods(database, viewers, hide_boundary_mismatch=hide_boundary_mismatch).methods(),
             lexicons=lexicons,
-            authenticator=Authenticator(verifiers),
+            authenticator=AppviewAuthenticator(verifiers),
             gate=AnyUser(),
             config=config,
             checks_output=checks_output,
@@ -99,14 +113,26 @@ class AppviewApp(XrpcApp):
         return Response(render(self._collector), content_type=CONTENT_TYPE)
 
     async def diagnostics(self) -> Response:
-        """Row counts, enrollments and cursors, for tests."""
+        """Row counts, enrollments, and the positions of actors and of the service's stream, for tests.
+
+        One stream carries every actor: the subscribed ones are those that have a position.
+        """
         statement, parameters = self._database.queries.diagnostics, {"limit": DIAGNOSTICS_ROWS}
         try:
             row = await self._database.run(lambda connection: connection.execute(statement, parameters).fetchone())
         except DatabaseUnavailable as error:
             raise unavailable() from error
-        posts, boundaries, enrollments, cursors = row or (0, 0, [], [])
-        return _json({"posts": posts, "boundaries": boundaries, "enrollments": enrollments, "cursors": cursors})
+        posts, boundaries, enrollments, cursors, following = row or (0, 0, [], [], False)
+        return _json(
+            {
+                "posts": posts,
+                "boundaries": boundaries,
+                "enrollments": enrollments,
+                "cursors": cursors,
+                "actorSubscriptions": [cursor["did"] for cursor in cursors],
+                "serviceStreamConnected": following,
+            }
+        )
 
     async def enroll(self) -> Response:
         """Look an account's boundaries up at the service now, for tests."""

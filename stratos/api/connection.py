@@ -18,7 +18,6 @@ import trio
 import wsproto.utilities
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup
 from hypercorn.utils import parse_socket_addr
@@ -29,9 +28,13 @@ from stratos.api.http1 import AppTasks, AsgiApp, Http1Protocol, PeerMisbehaved
 READ_BYTES: Final = 64 * 1024
 SEND_BYTES: Final = 64 * 1024
 """A peer must take this much within the send deadline; nobody reads slower than SEND_BYTES / deadline."""
+SENDS_BETWEEN_CHECKPOINTS: Final = 32
+"""A send that need not wait does not yield either, but every so many do: others want to run too."""
 LINGER_BYTES: Final = 8 * 1024 * 1024
 """How much input is read and thrown away after the last response, so that the peer gets to see it."""
 
+_PING: Final = b"\x89\x00"
+"""A websocket ping without payload (RFC 6455 §5.5.2)."""
 _PEER_FAULTS: Final = (PeerMisbehaved, h11.ProtocolError, wsproto.utilities.ProtocolError, OSError, trio.BrokenResourceError)
 
 _log: FilteringBoundLogger = structlog.get_logger(__name__)
@@ -39,7 +42,11 @@ _log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Deadlines in seconds. `head` runs from a request's first byte (or the accept) to the end of its headers."""
+    """Deadlines in seconds.
+
+    `head` runs from a request's first byte (or the accept) to the end of its headers. A websocket peer is sent a ping after
+    `websocket_ping` without a word from it, and dropped after as long again.
+    """
 
     head: float = 10.0
     keep_alive: float = 60.0
@@ -52,7 +59,6 @@ class ConnectionLimits:
 class ConnectionCounters:
     """What happened on all connections of a server."""
 
-    websockets: int = 0
     timed_out: int = 0
     contained: int = 0
 
@@ -78,6 +84,7 @@ class Connection:
         self._counters = counters
         self._protocol: Http1Protocol
         self._send_lock = trio.Lock()
+        self._sends = 0
         self._reading = trio.CancelScope()
         self._sending = trio.CancelScope()
         self._deadline = inf
@@ -85,6 +92,7 @@ class Connection:
         self._closing = self._aborted = False
         self.idle_since: float | None = None
         """When the connection began to wait for a request; None while one is being served."""
+        self.is_websocket = False
 
     async def run(self) -> None:
         """Serve the connection and close it.
@@ -108,13 +116,13 @@ class Connection:
     def finish_if_idle(self) -> None:
         """Close the connection if it waits for a request; one that is being served closes after its response."""
         if self.idle_since is not None:
-            self._expect_by(-inf)
+            self._stop_reading()
 
     def abort(self) -> None:
         """Drop the connection at once, whatever it is doing."""
         self._aborted = True
         self._sending.cancel()
-        self._expect_by(-inf)
+        self._stop_reading()
 
     async def _serve(self) -> None:
         socket = self._stream.socket
@@ -139,21 +147,9 @@ class Connection:
             await tasks.finish()
 
     async def _read(self) -> None:
-        """Feed input to the protocol machine until the peer ends, a deadline passes or the connection is closed here."""
+        """Feed input to the protocol machine until the peer ends, is overdue, or the connection is closed here."""
         discarded = 0
-        while not self._aborted:
-            if isinstance(self._protocol.stream, WSStream):
-                # A live peer answers each ping, so two intervals of silence are one ping without an answer.
-                self._deadline = trio.current_time() + 2 * self._limits.websocket_ping
-            with trio.CancelScope(deadline=self._deadline) as self._reading:
-                try:
-                    data = await self._stream.receive_some(READ_BYTES)
-                except trio.BrokenResourceError:
-                    return
-            if self._reading.cancelled_caught:
-                waited_for_more = self.idle_since is None or self._head_started is not None
-                self._counters.timed_out += waited_for_more and not self._closing and not self._aborted
-                return
+        while (data := await self._receive()) is not None:
             if self._closing:
                 discarded += len(data)
                 if not data or discarded > LINGER_BYTES:
@@ -162,9 +158,30 @@ class Connection:
             if self.idle_since is not None and self._head_started is None:
                 self._head_started = trio.current_time()
                 self._deadline = self._head_started + self._limits.head
-            await self._protocol.handle(RawData(bytes(data)))
+            await self._protocol.handle(RawData(data))
             if not data:
                 return
+            if self._protocol.upgrade_failed:
+                await self._close()
+
+    async def _receive(self) -> bytes | None:
+        """The next input, empty at its end; None when the peer is overdue or gone. A silent websocket is sent a ping."""
+        pinged = False
+        while not self._aborted:
+            self.is_websocket = self._protocol.upgraded and not self._closing
+            if self.is_websocket:
+                self._deadline = trio.current_time() + self._limits.websocket_ping
+            with trio.CancelScope(deadline=self._deadline) as self._reading:
+                try:
+                    return bytes(await self._stream.receive_some(READ_BYTES))
+                except trio.BrokenResourceError:
+                    return None
+            if not self.is_websocket or pinged or self._aborted:
+                self._counters.timed_out += (self.is_websocket or self._head_started is not None) and not self._aborted
+                return None
+            pinged = True
+            await self._send(_PING)
+        return None
 
     async def _handle(self, event: Event) -> None:
         """Do what the protocol machine asks for."""
@@ -183,6 +200,9 @@ class Connection:
     async def _send(self, data: bytes) -> None:
         """Send all of it; a peer that does not take it in time is dropped."""
         data = self._protocol.take_head() + data
+        self._sends += 1
+        if self._aborted or self._sends % SENDS_BETWEEN_CHECKPOINTS == 0:
+            await trio.lowlevel.checkpoint()
         if not self._send_lock.locked() and not self._closing:
             data = self._send_at_once(data)
         if data:
@@ -218,7 +238,7 @@ class Connection:
                     self.abort()
 
     async def _close(self) -> None:
-        """End our side; what the peer still sends is read and thrown away for a moment, else it would lose our last words."""
+        """End our side; what an HTTP peer still sends is read and thrown away for a moment, else it would lose our last words."""
         if self._closing:
             return
         self._closing = True
@@ -226,7 +246,10 @@ class Connection:
             await self._stream.send_eof()
         except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
             self.abort()
-        self._expect_by(trio.current_time() + self._limits.linger)
+        if self._protocol.upgraded:
+            self._stop_reading()
+        else:
+            self._expect_by(trio.current_time() + self._limits.linger)
 
     def _become_idle(self, seconds: float) -> None:
         self.idle_since = trio.current_time()
@@ -236,6 +259,10 @@ class Connection:
     def _expect_by(self, deadline: float) -> None:
         """Let the read that is under way, or else the next one, end at the deadline."""
         self._deadline = self._reading.deadline = deadline
+
+    def _stop_reading(self) -> None:
+        self._reading.cancel()
+        self._deadline = -inf
 
     def _contain(self, error: Exception) -> None:
         self._counters.contained += 1

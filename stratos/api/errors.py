@@ -39,7 +39,7 @@ class XrpcError(Exception):
     def __init__(self, status: int, name: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status} {name}: {message}")
         self.status = status
-        self.name = name
+        self.name = str(name)
         self.message = message
         self.headers: Mapping[str, str] = headers or {}
 

@@ -15,12 +15,24 @@ import h11
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
-from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, H11SendableEvent, Scope
+from hypercorn.typing import (
+    ASGIReceiveEvent,
+    ASGISendEvent,
+    H11SendableEvent,
+    HTTPDisconnectEvent,
+    Scope,
+    WebsocketDisconnectEvent,
+)
 from structlog.typing import FilteringBoundLogger
 from wsproto.events import Message
 
+from stratos.api.errors import BAD_REQUEST, NOT_IMPLEMENTED
+
+_HTTP_GONE: Final[HTTPDisconnectEvent] = {"type": "http.disconnect"}
+_WEBSOCKET_GONE: Final[WebsocketDisconnectEvent] = {"type": "websocket.disconnect", "code": 1006}
 _DISCONNECTS: Final = frozenset({"http.disconnect", "websocket.disconnect"})
 
 _log: FilteringBoundLogger = structlog.get_logger(__name__)
@@ -44,10 +56,24 @@ class Http1Protocol(H11Protocol):
 
     _head = b""
 
+    @property
+    def upgraded(self) -> bool:
+        """Whether the peer asked for a websocket; then nothing but this is spoken until the end."""
+        return isinstance(self.connection, H11WSConnection)
+
+    @property
+    def upgrade_failed(self) -> bool:
+        """Whether an upgrade was answered with an error; hypercorn then waits for the peer to leave, and tells nobody of it."""
+        return isinstance(self.stream, WSStream) and self.stream.closed
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Stay with HTTP/1.1: requests to switch to HTTP/2 are answered as if they had not asked."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        if _is_framed_twice(request):
+            await self._send_error_response(BAD_REQUEST)
+            await self.send(Closed())
+            return
         if any(name == b"upgrade" for name, _ in request.headers):
             request = h11.Request(
                 method=request.method,
@@ -58,6 +84,10 @@ class Http1Protocol(H11Protocol):
         await super()._create_stream(request)
         if isinstance(self.stream, WSStream):
             self.stream.buffer = DiscardingBuffer(self.config.websocket_max_message_size)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Refuse what is no proper request; an unknown transfer coding too is a fault of its sender, not of ours."""
+        await super()._send_error_response(BAD_REQUEST if status_code == NOT_IMPLEMENTED else status_code)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         if not isinstance(event, h11.Response):
@@ -73,6 +103,12 @@ class Http1Protocol(H11Protocol):
         """The head that waits for the first bytes of the body."""
         head, self._head = self._head, b""
         return head
+
+
+def _is_framed_twice(request: h11.Request) -> bool:
+    """Whether a body's length is told in two ways: what stands before us may have read the other one (RFC 9112 §6.1)."""
+    names = {name for name, _ in request.headers}
+    return b"transfer-encoding" in names and b"content-length" in names
 
 
 class DiscardingBuffer(WebsocketBuffer):
@@ -103,12 +139,14 @@ class AppQueue:
         self._room = trio.lowlevel.ParkingLot()
         self._arrived = trio.lowlevel.ParkingLot()
         self._finished = False
+        self.peer_left = False
 
     async def put(self, message: ASGIReceiveEvent) -> None:
         """Hand a message over; waits while the queue is full. Messages to a finished application go nowhere."""
         while len(self._messages) >= self._limit and not self._finished and message["type"] not in _DISCONNECTS:
             await self._room.park()
         if not self._finished:
+            self.peer_left = self.peer_left or message["type"] in _DISCONNECTS
             self._messages.append(message)
             self._arrived.unpark()
 
@@ -133,7 +171,7 @@ class AppTasks:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._running = 0
+        self._running: dict[AppQueue, ASGIReceiveEvent] = {}
         self._ended = trio.lowlevel.ParkingLot()
 
     async def spawn_app(
@@ -141,29 +179,36 @@ class AppTasks:
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start the application on one request; returns how to give it messages."""
         queue = AppQueue(config.max_app_queue_size)
-        self._running += 1
+        self._running[queue] = _WEBSOCKET_GONE if scope["type"] == "websocket" else _HTTP_GONE
         self._nursery.start_soon(self._run_app, app, scope, queue, send)
         return queue.put
 
     def spawn(self, task: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """Start a task that lives as long as the connection, such as a websocket's pings."""
+        """Start another task of the connection; hypercorn does so for its own pings, which are off."""
         self._nursery.start_soon(task, *arguments)
 
     async def finish(self) -> None:
-        """Wait until the application has returned, then end what else was spawned."""
+        """Tell the application that the peer has left, and wait until it has returned."""
+        for queue, gone in self._running.items():
+            await queue.put(gone)
         while self._running:
             await self._ended.park()
-        self._nursery.cancel_scope.cancel()
 
     async def _run_app(
         self, app: AsgiApp, scope: Scope, queue: AppQueue, send: Callable[[ASGISendEvent | None], Awaitable[None]]
     ) -> None:
+        async def send_or_yield(message: ASGISendEvent) -> None:
+            # To a peer that has left, hypercorn's send does nothing, at once: who sends in a loop would never let go.
+            if queue.peer_left:
+                await trio.lowlevel.checkpoint()
+            await send(message)
+
         try:
             try:
-                await app(scope, queue.receive, send)
+                await app(scope, queue.receive, send_or_yield)
             finally:
                 queue.finish()
                 await send(None)
         finally:
-            self._running -= 1
+            del self._running[queue]
             self._ended.unpark_all()

@@ -96,8 +96,8 @@ def _item(item: object) -> Write:
     fields = Fields(item)
     official = fields.has("$type")
     kind = fields.text("$type" if official else "action")
-    lexicon, _, name = kind.rpartition("#")
-    action = kind if not official else name if lexicon in _ITEM_LEXICONS else None
+    lexicon, mark, name = kind.rpartition("#")
+    action = kind if not official else name if mark and lexicon in _ITEM_LEXICONS else None
     content = "value" if official else "record"
     collection = fields.text("collection")
     rkey = fields.optional_text("rkey")

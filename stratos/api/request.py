@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -95,6 +96,14 @@ class RequestBody:
         if within.cancelled_caught:
             raise XrpcError(REQUEST_TIMEOUT, "RequestTimeout", "The request body did not arrive in time")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def discard(self, *, max_bytes: int, seconds: float) -> None:
+        """Read and forget the rest, if it is short and comes soon, so that the connection can be used again."""
+        if self.declared is None or self.declared > max_bytes:
+            return
+        with trio.move_on_after(seconds), suppress(XrpcError):
+            while not self._complete:
+                await self._next_chunk()
 
     async def _next_chunk(self) -> bytes:
         message = await self._receive()

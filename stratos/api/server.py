@@ -87,7 +87,7 @@ class HttpServer:
         return {
             "connections": len(self._connections),
             "connections_limit": self._config.max_connections,
-            "websockets": self._counters.websockets,
+            "websockets": sum(connection.is_websocket for connection in self._connections),
             "accepted_total": self._accepted,
             "timed_out_total": self._counters.timed_out,
             "contained_total": self._counters.contained,
@@ -172,19 +172,20 @@ async def serve_app(
 
 
 class _GatedListener(trio.abc.Listener[trio.SocketStream]):
-    """Accepts only while the server has room; what waits meanwhile waits in the kernel's backlog."""
+    """Hands out one connection at a time, once the server has room; what waits meanwhile waits in the kernel's backlog."""
 
     def __init__(self, listener: trio.SocketListener, server: HttpServer) -> None:
         self._listener = listener
         self._server = server
 
     async def accept(self) -> trio.SocketStream:
-        await self._server.wait_for_room()
+        stream = await self._listener.accept()
         try:
-            return await self._listener.accept()
+            await self._server.wait_for_room()
         except BaseException:
-            self._server.leave_room()
+            await trio.aclose_forcefully(stream)
             raise
+        return stream
 
     async def aclose(self) -> None:
         await self._listener.aclose()
@@ -205,5 +206,4 @@ def _hypercorn_config(config: ServerConfig) -> Config:
     hypercorn.keep_alive_max_requests = _NO_LIMIT
     hypercorn.max_app_queue_size = _QUEUED_BODY_CHUNKS
     hypercorn.websocket_max_message_size = config.max_websocket_message_bytes
-    hypercorn.websocket_ping_interval = config.limits.websocket_ping
     return hypercorn

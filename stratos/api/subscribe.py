@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from stratos.api.auth import Anonymous, Authenticator, Credential, EnrollmentGate, ServiceCaller
-from stratos.api.errors import BAD_REQUEST, UNAUTHORIZED, XrpcError, invalid_request
+from stratos.api.errors import UNAUTHORIZED, XrpcError, invalid_request
 from stratos.api.fields import Fields
 from stratos.api.request import RequestHead
 from stratos.api.websocket import GOING_AWAY, POLICY_VIOLATION, Farewell, SendFrame
@@ -37,8 +37,7 @@ class Subscriptions:
         try:
             request = await self._admitted(head)
         except XrpcError as error:
-            bad_request = error.status == BAD_REQUEST and error.name == Reason.INVALID_REQUEST
-            return _refusal(Reason.INVALID_REQUEST if bad_request else AUTH_REQUIRED, error.message)
+            return _refusal(error.name if error.name == Reason.INVALID_REQUEST else AUTH_REQUIRED, error.message)
         end = await self._firehose.serve(request, send)
         return Farewell(GOING_AWAY, end.message) if end.error is None else _refusal(end.error, end.message)
 

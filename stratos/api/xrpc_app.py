@@ -33,6 +33,8 @@ from stratos.api.xrpc import JSON, XRPC_PREFIX, Bytes, Streamed, XrpcDispatcher
 from stratos.storage.ports import StorageFault
 
 MAX_PAGE_BODY_BYTES: Final = 100 * 1024
+DISCARDED_BODY_BYTES: Final = 64 * 1024
+DISCARD_SECONDS: Final = 1.0
 HEALTH_PATH: Final = "/xrpc/_health"
 TRACE_ID_BYTES: Final = 8
 OK: Final = 200
@@ -112,16 +114,18 @@ class XrpcApp(QuartTrio):
         exchange.log(self._clock() - started)
 
     async def _serve_xrpc(self, exchange: Exchange, receive: Receive) -> None:
+        body = RequestBody(exchange.head, receive)
         try:
             if exchange.head.path.removeprefix(XRPC_PREFIX) in self._sockets:
                 raise invalid_request("This method is a subscription: a websocket upgrade is expected")
-            reply = await self._dispatcher.answer(exchange.head, RequestBody(exchange.head, receive), exchange.trace_id)
+            reply = await self._dispatcher.answer(exchange.head, body, exchange.trace_id)
             if isinstance(reply, Bytes):
                 await exchange.answer(OK, reply.content_type, reply.body)
             else:
                 await self._stream(exchange, reply, receive)
         except XrpcError as error:
             if exchange.status == 0:
+                await body.discard(max_bytes=DISCARDED_BODY_BYTES, seconds=DISCARD_SECONDS)
                 await _answer_error(exchange, error)
 
     async def _stream(self, exchange: Exchange, reply: Streamed, receive: Receive) -> None:

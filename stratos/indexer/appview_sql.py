@@ -38,8 +38,7 @@ class AppViewQueries:
     purge_actors: LiteralString
     delete_boundaries: LiteralString
     delete_posts: LiteralString
-    upsert_posts: LiteralString
-    insert_boundaries: LiteralString
+    write_posts: LiteralString
     upsert_enrollments: LiteralString
     distrust_enrollments: LiteralString
     upsert_cursors: LiteralString
@@ -58,7 +57,6 @@ class AppViewQueries:
     count_enrollments: LiteralString
     select_enrollment: LiteralString
     refresh_enrollment: LiteralString
-    enroll_by_lookup: LiteralString
     timeline: LiteralString
     author_feed: LiteralString
     own_feed: LiteralString

@@ -129,5 +129,4 @@ class BlockedActors:
         gone = sorted(standing.keys() - {post.uri for post in posts})
         write_posts(connection, self._queries, upserts=[], deletes=gone)
         for start in range(0, len(posts), ROWS_PER_STATEMENT):
-            page = [(post, False) for post in posts[start : start + ROWS_PER_STATEMENT]]
-            write_posts(connection, self._queries, upserts=page, deletes=[])
+            write_posts(connection, self._queries, upserts=posts[start : start + ROWS_PER_STATEMENT], deletes=[])

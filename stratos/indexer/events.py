@@ -6,7 +6,9 @@ operation or per commit, qualified message types, enrollments without `seq`. Sou
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeAlias
 
 from stratos.atproto.cid import Cid
@@ -27,6 +29,7 @@ from stratos.core.log_entry import Action, EnrollmentAction
 
 POST_COLLECTION: Final = "zone.stratos.feed.post"
 OUTDATED_CURSOR: Final = "OutdatedCursor"
+_is_normal_datetime: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z").fullmatch
 
 Record: TypeAlias = dict[str, DataModel]
 
@@ -221,8 +224,20 @@ def _text(body: Record, name: str) -> str:
     return value
 
 
+def normal_datetime(text: str) -> str:
+    """A datetime as UTC text with milliseconds; one that is so already is only checked. Raises InvalidSyntax."""
+    if _is_normal_datetime(text) is not None:
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            pass
+        else:
+            return text
+    return format_datetime(parse_datetime(text))
+
+
 def _time(body: Record) -> str:
-    return format_datetime(parse_datetime(_text(body, "time")))
+    return normal_datetime(_text(body, "time"))
 
 
 def _tid(value: DataModel) -> Tid | None:

@@ -79,16 +79,17 @@ class FeedPost:
         """A `FeedViewPost` (indexer spec §3.5)."""
         record: dict[str, Json] = {"$type": POST_COLLECTION, "text": self.text, "createdAt": self.created_at}
         if self.reply_root is not None:
-            record["reply"] = {
-                "root": {"uri": self.reply_root, "cid": self.reply_root_cid or ""},
-                "parent": {"uri": self.reply_parent or self.reply_root, "cid": self.reply_parent_cid or ""},
-            }
+            root = {"uri": self.reply_root, "cid": self.reply_root_cid or ""}
+            parent = {"uri": self.reply_parent, "cid": self.reply_parent_cid or ""} if self.reply_parent is not None else root
+            record["reply"] = {"root": {**root}, "parent": {**parent}}
         named: list[Json] = [{"value": boundary} for boundary in self.boundaries if boundary != OWNER_ONLY]
         if named:
             record["boundary"] = {"$type": "zone.stratos.boundary.defs#Domains", "values": named}
-        for name, stored in (("facets", self.facets), ("embed", self.embed), ("tags", self.tags)):
+        for name, stored in (("facets", self.facets), ("embed", self.embed)):
             if stored is not None:
                 record[name] = json.loads(stored)
+        if self.tags is not None:
+            record["tags"] = _tags(self.tags)
         if self.langs is not None:
             record["langs"] = list(self.langs.split(","))
         author: dict[str, Json] = {"did": self.creator, "handle": self.handle or self.creator}
@@ -138,9 +139,8 @@ class Feeds:
     def _page(
         self, connection: Connection, statement: str, viewer: Viewer, request: FeedRequest, more: dict[str, str]
     ) -> FeedPage:
-        held = viewer.boundaries if request.boundary is None else viewer.boundaries & {request.boundary}
         parameters = {
-            "boundaries": sorted(held),
+            "boundaries": _wanted(viewer, request, more.get("creator")),
             "sort_at": request.position.sort_at,
             "uri": request.position.uri,
             "limit": request.limit + 1,
@@ -150,3 +150,19 @@ class Feeds:
         found: Sequence[FeedPost] = [FeedPost(*row) for row in rows[: request.limit]]
         following = FeedPosition(found[-1].sort_at, found[-1].uri) if len(rows) > request.limit else None
         return FeedPage(tuple(post for post in found if post.visible_to(viewer)), following)
+
+
+def _wanted(viewer: Viewer, request: FeedRequest, creator: str | None) -> list[Boundary]:
+    """The boundaries to look under: the viewer's, narrowed to the one asked for, which in one's own feed may be any."""
+    if request.boundary is None:
+        return sorted(viewer.boundaries)
+    return [request.boundary] if request.boundary in viewer.boundaries or creator == viewer.did else []
+
+
+def _tags(stored: str) -> list[Json]:
+    """A JSON array, or, where another program wrote the row, values joined by commas (indexer spec §2.1)."""
+    try:
+        tags = json.loads(stored)
+    except json.JSONDecodeError:
+        tags = None
+    return tags if isinstance(tags, list) else [*stored.split(",")]

@@ -7,13 +7,13 @@ its commits are only noted; enrollment changes, which decide access, apply all t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stratos.atproto.syntax import Did, Tid
 from stratos.core.log_entry import Action, EnrollmentAction
 from stratos.engine.supervisor import describe
-from stratos.indexer.events import CommitEvent, EnrollmentEvent, Event, MalformedEvent, OutdatedCursor, PostChange
+from stratos.indexer.events import CommitEvent, EnrollmentEvent, Event, MalformedEvent, OutdatedCursor
 from stratos.indexer.post_row import PostRow, post_row
 
 
@@ -53,9 +53,8 @@ class Block:
 class ActorChanges:
     """The outcome of a batch for one actor, in the order in which it must be written.
 
-    `purge`: first delete everything of the actor. `posts`: final state by rkey, None for deleted; `fresh` are those whose stored
-    `createdAt`, if any, does not count. `moved`: `seq` and `rev` are to be saved. `distrust`: the stored boundaries must be asked
-    for again before use.
+    `purge`: first delete everything of the actor. `posts`: final state by rkey, None for deleted. `moved`: `seq` and `rev` are to
+    be saved. `distrust`: the stored boundaries must be asked for again before use.
     """
 
     did: Did
@@ -63,7 +62,6 @@ class ActorChanges:
     rev: Tid | None
     purge: bool = False
     posts: dict[str, PostRow | None] = field(default_factory=dict)
-    fresh: set[str] = field(default_factory=set)
     enrollment: EnrollmentRow | None = None
     moved: bool = False
     block: Block | None = None
@@ -154,34 +152,21 @@ class _Folding:
             return
         if _is_contained(event, actor):
             self.duplicates += 1
-        elif event.seq < 0:
+        elif event.chained and event.since != actor.rev:
             gap = f"gap: commit {event.rev} follows {event.since}, the rows show {actor.rev}"
             actor.block = Block(event.seq, event.rev, gap)
             return
         else:
             try:
-                rows = [_row(event, change) for change in event.changes]
+                posts = _changed_posts(event, actor.posts)
             except Exception as error:  # noqa: BLE001 - whatever one record provokes must not stop the other actors
                 actor.block = Block(event.seq, event.rev, f"commit {event.rev}: {describe(error)}")
                 return
-            self._apply(event, rows, actor)
+            actor.posts |= posts
+            actor.rev = event.rev or actor.rev
+            self.commits += 1
         actor.seq = max(actor.seq, event.seq)
         actor.moved = True
-
-    def _apply(self, event: CommitEvent, rows: Sequence[PostRow | None], actor: ActorChanges) -> None:
-        self.commits += 1
-        for change, row in zip(event.changes, rows, strict=True):
-            if row is None:
-                actor.posts[change.rkey] = None
-                actor.fresh.discard(change.rkey)
-                continue
-            standing = actor.posts.get(change.rkey)
-            if change.action is Action.CREATE or (change.rkey in actor.posts and standing is None):
-                actor.fresh.add(change.rkey)
-            elif standing is not None:
-                row = replace(row, created_at=standing.created_at)
-            actor.posts[change.rkey] = row
-        actor.rev = event.rev or actor.rev
 
     def _enrollment(self, event: EnrollmentEvent) -> None:
         actor = self._actor(event.did)
@@ -236,10 +221,22 @@ def _is_contained(event: CommitEvent, actor: ActorChanges) -> bool:
     return event.rev is not None and actor.rev is not None and event.rev < actor.rev
 
 
-def _row(event: CommitEvent, change: PostChange) -> PostRow | None:
-    if change.record is None:
-        return None
-    return post_row(event.did, change.rkey, change.cid, change.record, event.time)
+def _changed_posts(event: CommitEvent, standing: Mapping[str, PostRow | None]) -> dict[str, PostRow | None]:
+    """The posts after a commit that it touches, upon what the batch has made of them so far."""
+    changed: dict[str, PostRow | None] = {}
+    for change in event.changes:
+        rkey = change.rkey
+        if change.record is None:
+            changed[rkey] = None
+            continue
+        known = rkey in changed or rkey in standing
+        before = changed[rkey] if rkey in changed else standing.get(rkey)
+        fresh = change.action is Action.CREATE or (known and before is None)
+        row = post_row(event.did, rkey, change.cid, change.record, event.time, fresh=fresh)
+        if before is not None and not fresh:
+            row = replace(row, created_at=before.created_at, fresh=before.fresh)
+        changed[rkey] = row
+    return changed
 
 
 def _later(one: Tid | None, other: Tid | None) -> Tid | None:

@@ -45,8 +45,8 @@ class FrameInbox:
     def statistics(self) -> Mapping[str, int]:
         """Gauges: frames and bytes waiting, and their limits."""
         return {
-            "inbox_frames": len(self._frames),
-            "inbox_frames_limit": self._max_frames,
-            "inbox_bytes": self._bytes,
-            "inbox_bytes_limit": self._max_bytes,
+            "pending_frames": len(self._frames),
+            "pending_frames_limit": self._max_frames,
+            "pending_bytes": self._bytes,
+            "pending_bytes_limit": self._max_bytes,
         }

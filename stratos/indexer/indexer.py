@@ -19,7 +19,8 @@ from stratos.indexer.projector import Projector, ProjectorSignals
 from stratos.indexer.reconcile import Reconciler
 from stratos.indexer.resync import DEFAULT_RESYNC, ResyncConfig, Resyncer
 from stratos.indexer.service_client import ServiceClient, ServiceConfig
-from stratos.indexer.stream_client import Connect, StreamClient, StreamConfig, websocket_connector
+from stratos.indexer.stream_client import StreamClient, StreamConfig
+from stratos.indexer.websocket import Connect, websocket_connector
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Indexer:
         )
         signals = ProjectorSignals(actors_waiting=self.resync.wake, reconcile_wanted=self.reconcile.want)
         self.projector = Projector(database, writer, signals, clock=clock, rng=rng)
-        self.stream = StreamClient(config.stream, connect or websocket_connector(config.stream), rng=rng)
+        self.stream = StreamClient(config.stream, connect or websocket_connector(config.stream.socket), rng=rng)
         self._database = database
 
     async def run(self, supervisor: Supervisor, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from stratos.atproto.dag_cbor import DataModel
 from stratos.atproto.data_model import to_json
-from stratos.atproto.syntax import Did, InvalidSyntax, format_datetime, parse_datetime
+from stratos.atproto.syntax import Did, InvalidSyntax
 from stratos.core.boundaries import OWNER_ONLY, Boundary, record_boundaries
-from stratos.indexer.events import POST_COLLECTION, Record
+from stratos.indexer.events import POST_COLLECTION, Record, normal_datetime
 
 _NUL: Final = "\0"
 _REPLACEMENT: Final = "\ufffd"
@@ -18,7 +19,10 @@ _REPLACEMENT: Final = "\ufffd"
 
 @dataclass(frozen=True, slots=True)
 class PostRow:
-    """One row of `stratos_post` (without the generated `sortAt`) and its rows of `stratos_post_boundary`."""
+    """One row of `stratos_post` (without the generated `sortAt`) and its rows of `stratos_post_boundary`.
+
+    The field names are those of `write_posts.sql`. `fresh`: where the post stands already, its creation time is replaced too.
+    """
 
     uri: str
     cid: str
@@ -37,6 +41,7 @@ class PostRow:
     created_at: str
     indexed_at: str
     boundaries: tuple[Boundary, ...]
+    fresh: bool
 
 
 def post_uri(creator: Did, rkey: str) -> str:
@@ -44,7 +49,7 @@ def post_uri(creator: Did, rkey: str) -> str:
     return f"at://{creator}/{POST_COLLECTION}/{rkey}"
 
 
-def post_row(creator: Did, rkey: str, cid: str, record: Record, indexed_at: str) -> PostRow:
+def post_row(creator: Did, rkey: str, cid: str, record: Record, indexed_at: str, *, fresh: bool = False) -> PostRow:
     """The rows of a post record; never raises, whatever the record holds.
 
     `indexed_at` is a normalised datetime text; it also stands in for a `createdAt` that is absent or not a datetime. PostgreSQL's
@@ -71,6 +76,7 @@ def post_row(creator: Did, rkey: str, cid: str, record: Record, indexed_at: str)
         created_at=_created_at(record.get("createdAt"), indexed_at),
         indexed_at=indexed_at,
         boundaries=_boundaries(record),
+        fresh=fresh,
     )
 
 
@@ -85,7 +91,7 @@ def _created_at(value: DataModel, indexed_at: str) -> str:
     if not isinstance(value, str):
         return indexed_at
     try:
-        return format_datetime(parse_datetime(value))
+        return normal_datetime(value)
     except InvalidSyntax:
         return indexed_at
 
@@ -108,11 +114,11 @@ def _tags(value: DataModel) -> str | None:
     if not isinstance(value, list):
         return None
     tags = [item for item in value if isinstance(item, str)]
-    return json.dumps(tags, ensure_ascii=False) if tags else None
+    return orjson.dumps(tags).decode() if tags else None
 
 
 def _json(value: DataModel) -> str | None:
-    return None if value is None else json.dumps(to_json(value), ensure_ascii=False)
+    return None if value is None else orjson.dumps(to_json(value)).decode()
 
 
 def _text_or_empty(value: DataModel) -> str:

@@ -65,7 +65,7 @@ class Projector:
 
     async def position(self) -> int:
         """The saved position of the stream. Waits for the database; leaves nothing behind when cancelled."""
-        seq, wishes = await self._persistently(lambda connection: self._writer.position(connection, self._clock()))
+        seq, wishes = await self._persistently(self._writer.position)
         self._seq = seq
         if wishes:
             self._signals.reconcile_wanted()
@@ -73,7 +73,7 @@ class Projector:
 
     async def start_again(self) -> None:
         """Forget the saved position, which is not one of this service's log, and have every actor compared."""
-        await self._persistently(lambda connection: self._writer.start_again(connection, self._clock()))
+        await self._persistently(self._writer.start_again)
         self._seq = 0
         self._signals.reconcile_wanted()
 
@@ -101,15 +101,15 @@ class Projector:
             **{f"{name}_total": count for name, count in self._counts.items()},
         }
 
-    def _apply(self, events: Sequence[Event], connection: Connection) -> Applied:
-        return self._writer.apply(connection, events, self._clock())
+    def _apply(self, events: Sequence[Event], connection: Connection, now: datetime) -> Applied:
+        return self._writer.apply(connection, events, now)
 
-    async def _persistently(self, work: Callable[[Connection], T]) -> T:
+    async def _persistently(self, work: Callable[[Connection, datetime], T]) -> T:
         """Run a transaction, again and again while the database is away."""
         failures = 0
         while True:
             try:
-                result = await self._database.run(work)
+                result = await self._database.run(partial(_at, work, self._clock()))
             except DatabaseUnavailable as fault:
                 failures += 1
                 self._stalled = True
@@ -161,3 +161,7 @@ class Projector:
                 lag_seconds=round(largest, 3),
                 requests=worst.requests[:_SHOWN_REQUESTS],
             )
+
+
+def _at(work: Callable[[Connection, datetime], T], now: datetime, connection: Connection) -> T:
+    return work(connection, now)

@@ -92,7 +92,7 @@ class Reconciler:
 
     async def _compare(self) -> None:
         listed = 0
-        wishes = await self._database.run(self._begin)
+        wishes = await self._database.run(partial(self._begin, self._clock()))
         cursor: str | None = None
         while True:
             page = await self._service.repos(cursor)
@@ -102,12 +102,12 @@ class Reconciler:
             if page.cursor is None or page.cursor == cursor:
                 break
             cursor = page.cursor
-        blocked = await self._database.run(partial(self._block_differing, wishes))
+        blocked = await self._database.run(partial(self._block_differing, wishes, self._clock()))
         _log.info("compared with the service", listed=listed, differing=blocked)
 
-    def _begin(self, connection: Connection) -> int:
+    def _begin(self, now: datetime, connection: Connection) -> int:
         self._forget(connection)
-        _, wishes = self._writer.position(connection, self._clock())
+        _, wishes = self._writer.position(connection, now)
         return wishes
 
     def _forget(self, connection: Connection) -> None:
@@ -120,8 +120,7 @@ class Reconciler:
                 {"source": self._source, "did": [repo.did for repo in repos], "rev": [repo.rev for repo in repos]},
             )
 
-    def _block_differing(self, wishes: int, connection: Connection) -> int:
-        now = self._clock()
+    def _block_differing(self, wishes: int, now: datetime, connection: Connection) -> int:
         self._writer.position(connection, now)  # Locks: the projector must see these blocks with its next batch.
         parameters = {"source": self._source, "now": format_datetime(now)}
         blocked = connection.execute(self._database.queries.block_differing_actors, parameters).rowcount

@@ -47,13 +47,16 @@ def read_snapshot(did: Did, repo: RepoBlocks, signing_key: str, indexed_at: str)
             block = _block(repo, cid, path)
             if collection == POST_COLLECTION:
                 posts.append(_post(did, rkey, cid, block, indexed_at))
-    except (InvalidCommit, InvalidKey, InvalidMst, MissingBlock, InvalidDagCbor) as error:
+    except (InvalidCommit, InvalidKey, InvalidMst, MissingBlock) as error:
         raise InvalidSnapshot(str(error)) from error
     return Snapshot(did, commit.rev, tuple(posts))
 
 
 def _post(did: Did, rkey: str, cid: Cid, block: bytes, indexed_at: str) -> PostRow:
-    record = dag_cbor.decode(block)
+    try:
+        record = dag_cbor.decode(block)
+    except InvalidDagCbor as error:
+        raise InvalidSnapshot(f"the post {rkey} is not DAG-CBOR: {error}") from error
     if not isinstance(record, dict):
         raise InvalidSnapshot(f"the post {rkey} is not a map")
     return post_row(did, rkey, str(cid), record, indexed_at)

@@ -98,7 +98,7 @@ class Resyncer:
             if room <= 0 or not summary.blocked:
                 return []
             busy = frozenset(self._busy)
-            return await self._database.run(lambda connection: self._actors.due(connection, self._clock(), busy=busy, limit=room))
+            return await self._database.run(partial(self._actors.due, now=self._clock(), busy=busy, limit=room))
         except DatabaseUnavailable as fault:
             _log.warning("resync waits for the database", error=str(fault))
             return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -122,6 +122,14 @@ class ServiceClient:
         decoder = CarDecoder()
         blocks: dict[Cid, bytes] = {}
         size = 0
+
+        def take(chunk: bytes) -> None:
+            nonlocal size
+            size += len(chunk)
+            if size > self._config.max_repo_bytes:
+                raise ServiceFault(f"the repository of {did} is larger than {self._config.max_repo_bytes} bytes")
+            blocks.update(decoder.feed(chunk))
+
         try:
             with trio.fail_after(self._config.repo_timeout):
                 async with self._http.stream(
@@ -136,11 +144,7 @@ class ServiceClient:
                         if await self._error_name(response) == _REPO_NOT_FOUND:
                             return None
                         raise ServiceFault(f"getRepo of {did} answers {response.status_code}")
-                    async for chunk in response.aiter_raw():
-                        size += len(chunk)
-                        if size > self._config.max_repo_bytes:
-                            raise ServiceFault(f"the repository of {did} is larger than {self._config.max_repo_bytes} bytes")
-                        blocks.update(decoder.feed(chunk))
+                    await _read(response.aiter_raw(), take)
             roots = decoder.finish()
         except (httpx.HTTPError, trio.TooSlowError, InvalidCar) as error:
             raise self._fault(f"getRepo of {did}", error) from error
@@ -171,10 +175,13 @@ class ServiceClient:
 
     async def _body(self, response: httpx.Response) -> bytes:
         body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
+
+        def take(chunk: bytes) -> None:
+            body.extend(chunk)
             if len(body) > self._config.max_json_bytes:
                 raise ServiceFault(f"an answer is larger than {self._config.max_json_bytes} bytes")
+
+        await _read(response.aiter_bytes(), take)
         return bytes(body)
 
     async def _error_name(self, response: httpx.Response) -> str | None:
@@ -196,6 +203,24 @@ class ServiceClient:
     def _fault(self, what: str, error: Exception) -> ServiceFault:
         self._faults += 1
         return ServiceFault(f"{what}: {describe(error)}")
+
+
+async def _read(chunks: AsyncIterator[bytes], take: Callable[[bytes], None]) -> None:
+    """Give every chunk of a body to `take`; what it raises is raised here, and the rest of the body is left unread.
+
+    httpx reads through nested generators, which only an error from the innermost one closes in order: hence the cancellation.
+    """
+    fault: Exception | None = None
+    with trio.CancelScope() as reading:
+        async for chunk in chunks:
+            if fault is None:
+                try:
+                    take(chunk)
+                except (ServiceFault, InvalidCar) as error:
+                    fault = error
+                    reading.cancel()
+    if fault is not None:
+        raise fault
 
 
 def _listed(item: object) -> ListedRepo:

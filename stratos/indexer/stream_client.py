@@ -6,11 +6,9 @@ Sources: spec indexer.md §1.3 and §1.4, design §4 (`includeCommits`).
 from __future__ import annotations
 
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
@@ -22,14 +20,14 @@ from stratos.engine.supervisor import describe
 from stratos.indexer.backoff import BackoffPolicy
 from stratos.indexer.events import Event, OutdatedCursor, decode_event
 from stratos.indexer.frame_inbox import FrameInbox
+from stratos.indexer.websocket import Connect, SocketLimits, WebSocket
 
 SUBSCRIBE_PATH: Final = "/xrpc/zone.stratos.sync.subscribeRecords"
 FUTURE_CURSOR: Final = "FutureCursor"
 MESSAGE_TOO_BIG: Final = "MessageTooBig"
 STREAM_BACKOFF: Final = BackoffPolicy(initial=0.5, longest=30.0)
 _CLOSE_MESSAGE_TOO_BIG: Final = 1009
-_SOCKET_QUEUE_MESSAGES: Final = 64
-_RECEIVE_BYTES: Final = 64 * 1024
+DEFAULT_SOCKET: Final = SocketLimits()
 _NEEDS_AN_OPERATOR: Final = frozenset({"AuthRequired", "AuthenticationRequired", "InvalidRequest", MESSAGE_TOO_BIG})
 
 _log = structlog.get_logger(__name__)
@@ -41,11 +39,9 @@ class StreamConfig:
 
     service_url: str
     sync_token: str
-    connect_timeout: float = 15.0
-    close_timeout: float = 2.0
+    socket: SocketLimits = DEFAULT_SOCKET
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
-    max_message_bytes: int = 16 * 1024 * 1024
     inbox_frames: int = 2_000
     inbox_bytes: int = 32 * 1024 * 1024
     batch_events: int = 1_000
@@ -77,46 +73,7 @@ class Lost:
 StreamEnd: TypeAlias = Refused | Lost
 
 
-class WebSocket(Protocol):
-    """What the client needs of an open websocket."""
-
-    async def get_message(self) -> str | bytes: ...
-    async def ping(self, payload: bytes | None = None) -> None: ...
-
-
-class Connect(Protocol):
-    """Opens a websocket; the context closes it. `headers` are additional request headers."""
-
-    def __call__(self, url: str, headers: Sequence[tuple[str, str]]) -> AbstractAsyncContextManager[WebSocket]: ...
-
-
-def websocket_connector(config: StreamConfig, ssl_context: ssl.SSLContext | None = None) -> Connect:
-    """Connections over the network by trio-websocket."""
-
-    def connect(url: str, headers: Sequence[tuple[str, str]]) -> AbstractAsyncContextManager[WebSocket]:
-        opened: AbstractAsyncContextManager[WebSocket] = trio_websocket.open_websocket_url(
-            url,
-            ssl_context=ssl_context,
-            extra_headers=[(name.encode(), value.encode()) for name, value in headers],
-            connect_timeout=config.connect_timeout,
-            disconnect_timeout=config.close_timeout,
-            max_message_size=config.max_message_bytes,
-            message_queue_size=_SOCKET_QUEUE_MESSAGES,
-            receive_buffer_size=_RECEIVE_BYTES,
-        )
-        return opened
-
-    return connect
-
-
-_CONNECTION_FAULTS: Final = (
-    OSError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    trio.TooSlowError,
-    trio_websocket.HandshakeError,
-    trio_websocket.ConnectionClosed,
-)
+_SOCKET_FAULTS: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed)
 
 
 class StreamClient:
@@ -170,8 +127,11 @@ class StreamClient:
                 self._connected = True
                 self._connections += 1
                 end = await self._exchange(socket, batches)
-        except _CONNECTION_FAULTS as error:
-            # A peer that does not even close properly does not change why the stream ended.
+        except Exception as error:
+            if batches.statistics().open_receive_channels == 0:
+                raise
+            # Whatever a broken peer makes of the websocket ends this connection and nothing else; nor does a close that fails
+            # change why the stream ended.
             end = end or Lost(describe(error))
         finally:
             self._connected = False
@@ -213,9 +173,9 @@ class StreamClient:
                     await self._inbox.put(message)
         except trio_websocket.ConnectionClosed as closed:
             if closed.reason is not None and closed.reason.code == _CLOSE_MESSAGE_TOO_BIG:
-                return Refused(MESSAGE_TOO_BIG, f"a message is larger than {self._config.max_message_bytes} bytes")
+                return Refused(MESSAGE_TOO_BIG, f"a message is larger than {self._config.socket.max_message_bytes} bytes")
             return Lost(describe(closed))
-        except _CONNECTION_FAULTS as error:
+        except _SOCKET_FAULTS as error:
             return Lost(describe(error))
 
     async def _watch(self, socket: WebSocket) -> StreamEnd:
@@ -227,7 +187,7 @@ class StreamClient:
                     await socket.ping()
         except trio.TooSlowError:
             return Lost(f"no answer to a ping within {self._config.ping_timeout} s")
-        except _CONNECTION_FAULTS as error:
+        except _SOCKET_FAULTS as error:
             return Lost(describe(error))
 
     async def _hand_over(self, batches: trio.MemorySendChannel[Sequence[Event]]) -> Refused | None:

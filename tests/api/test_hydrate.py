@@ -129,7 +129,7 @@ async def test_list_of_anything_but_texts_is_an_invalid_request(api: Api, uris: 
 async def test_each_owner_is_one_query_and_others_run_in_between(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many owners' stores are read without keeping everybody else waiting for all of them."""
     mine = [await api.create(SAKURA, f"{n}", WRITERS) for n in range(3)]
-    other = await api.create(REI, "hello", WRITERS)
+    others = [await api.create(REI, "hello", WRITERS), await api.create(KAORUKO, "hello", EDITORS)]
     events: list[str] = []
     stores = api.engine.service.backend.actors
     opened = stores.open
@@ -147,8 +147,8 @@ async def test_each_owner_is_one_query_and_others_run_in_between(api: Api, monke
     monkeypatch.setattr(stores, "open", noted)
     async with trio.open_nursery() as nursery:
         await nursery.start(bystander)
-        await hydrated(api, REI, [*mine, other])
+        await hydrated(api, REI, [*mine, *others])
         nursery.cancel_scope.cancel()
     opens = [index for index, event in enumerate(events) if event != "bystander"]
-    assert [events[index] for index in opens] == [SAKURA, REI]
-    assert "bystander" in events[opens[0] : opens[1]]
+    assert [events[index] for index in opens] == [SAKURA, REI, KAORUKO]
+    assert "bystander" in events[opens[0] : opens[2]]

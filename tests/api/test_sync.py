@@ -16,7 +16,7 @@ from stratos.atproto.mst import MappingSource, Mst, check_tree, verify_proof
 from stratos.atproto.syntax import Did
 from stratos.storage.ports import StorageFault
 from tests.api.builders import SYNC_TOKEN, Api, authorized, serving
-from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS
+from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, post
 
 PROOF = "/xrpc/com.atproto.sync.getRecord"
 EXPORT = "/xrpc/zone.stratos.sync.getRepo"
@@ -116,11 +116,12 @@ async def test_record_that_changes_between_the_reads_is_never_proven_in_a_versio
         assert store is not None
         stale = store.record(POST, RKEY)
     body = {"repo": REI, "collection": POST, "rkey": RKEY}
-    record = {"text": "secret", "boundary": {"values": [{"value": EDITORS}]}, "createdAt": "2026-05-28T12:00:00.000Z"}
+    record = post("secret", EDITORS)
     assert (await api.post("zone.stratos.repo.putRecord", REI, {**body, "record": record})).status == 200
     with stores.open(REI) as store:
+        assert store is not None
         reads = iter([stale])
-        fresh = store.record  # type: ignore[union-attr]  # it is there
+        fresh = store.record
         monkeypatch.setattr(type(store), "record", lambda _, *path: next(reads, None) or fresh(*path))
         status, content = await proof(api, SAKURA)
     assert status == 400
@@ -132,7 +133,7 @@ async def test_owner_exports_the_whole_reachable_repository(api: Api) -> None:
     await api.post("zone.stratos.repo.deleteRecord", REI, {"repo": REI, "collection": POST, "rkey": uris[0].rpartition("/")[2]})
     car = await export(api, REI)
     commit = commit_of(car)
-    assert list(car.blocks)[0] == car.roots[0]
+    assert next(iter(car.blocks)) == car.roots[0]
     assert commit.verify(key_of(api, REI))
     source = MappingSource(car.blocks)
     check_tree(commit.data, source)
@@ -145,7 +146,7 @@ async def test_owner_exports_the_whole_reachable_repository(api: Api) -> None:
 
 async def test_trusted_service_exports_any_repository(api: Api) -> None:
     for credential in ({"as_": SYNC_TOKEN}, {"as_": None, "syncToken": SYNC_TOKEN}):
-        car = await export(api, **credential)  # type: ignore[arg-type]  # literal keyword arguments
+        car = await export(api, **credential)
         assert commit_of(car).did == REI
 
 
@@ -203,6 +204,7 @@ async def test_exports_under_way_are_bounded(data_dir: Path) -> None:
 async def test_export_that_fails_on_its_way_is_broken_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller must not take the part for the whole: the answer has no end."""
     with api.engine.service.backend.actors.export(REI) as running:
+        assert running is not None
 
         def pages(*_: object) -> object:
             yield []
@@ -222,6 +224,7 @@ async def test_export_that_fails_on_its_way_is_broken_off(api: Api, monkeypatch:
 async def test_export_whose_caller_leaves_is_ended(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     left = trio.Event()
     with api.engine.service.backend.actors.export(REI) as running:
+        assert running is not None
         pages = type(running).pages
 
         def endless(self: object, since: object) -> object:
@@ -235,7 +238,8 @@ async def test_export_whose_caller_leaves_is_ended(api: Api, monkeypatch: pytest
     async with api.client.stream("GET", EXPORT, params={"did": REI}, headers=authorized(REI)) as response:
         assert response.status_code == 200
     await left.wait()
-    await trio.testing.wait_all_tasks_blocked()
+    api.app.stopping.set()
+    await api.stopped.wait()
     assert api.engine.service.backend.actors.statistics()["exports"] == 0
 
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-import httpx
-import orjson
 import trio
-from trio_websocket import CloseReason, ConnectionClosed, HandshakeError, connect_websocket_url
+from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from stratos.atproto.frames import MessageFrame, decode_frame
 from stratos.atproto.syntax import Did, Tid
 from stratos.atproto.tid import tid_from
+from tests.crash.http import Connection, ServiceGone, connect
 from tests.crash.processes import ADMIN_PASSWORD, DOMAINS, SERVICE, SYNC_TOKEN
 
 POST: Final = "zone.stratos.feed.post"
 SUBSCRIBE: Final = "zone.stratos.sync.subscribeRecords"
 FIRST_RKEY_US: Final = 1_760_000_000_000_000
-REQUEST_SECONDS: Final = 20
 PAGE: Final = 100
 
 State = Mapping[str, str]
@@ -33,41 +32,17 @@ def actor(number: int) -> Did:
     return Did(f"did:plc:actor{number:02d}")
 
 
-def client_of(url: str) -> httpx.AsyncClient:
-    """A client for one caller: one connection, kept open."""
-    return httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, limits=httpx.Limits(max_connections=1), trust_env=False)
-
-
-async def call(client: httpx.AsyncClient, nsid: str, token: str, body: object) -> dict[str, object]:
-    """Call a procedure that has to succeed. Raises httpx.TransportError when the service dies meanwhile."""
-    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-    response = await client.post(f"/xrpc/{nsid}", content=orjson.dumps(body), headers=headers)
-    assert response.status_code == 200, (nsid, response.status_code, response.text)
-    answer = orjson.loads(response.content)
-    assert isinstance(answer, dict)
-    return answer
-
-
-async def query(client: httpx.AsyncClient, nsid: str, token: str, **params: str | int) -> dict[str, object]:
-    """Call a query that has to succeed."""
-    response = await client.get(f"/xrpc/{nsid}", params=params, headers={"authorization": f"Bearer {token}"})
-    assert response.status_code == 200, (nsid, response.status_code, response.text)
-    answer = orjson.loads(response.content)
-    assert isinstance(answer, dict)
-    return answer
-
-
 async def enroll(url: str, *dids: Did) -> None:
     """Enroll accounts in every boundary."""
-    async with client_of(url) as client:
+    async with connect(url) as connection:
         for did in dids:
-            await call(client, "zone.stratos.admin.enroll", ADMIN_PASSWORD, {"did": did})
+            await connection.post("zone.stratos.admin.enroll", ADMIN_PASSWORD, {"did": did})
 
 
 async def unenroll(url: str, did: Did) -> None:
     """Unenroll an account for good."""
-    async with client_of(url) as client:
-        await call(client, "zone.stratos.admin.unenroll", ADMIN_PASSWORD, {"did": did})
+    async with connect(url) as connection:
+        await connection.post("zone.stratos.admin.unenroll", ADMIN_PASSWORD, {"did": did})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,37 +68,36 @@ class Writer:
     """Record key to the CID that was acknowledged."""
     pending: dict[str, str] | None = None
     """The state that a call led to whose answer never came."""
+    first_answer: trio.Event = field(default_factory=trio.Event)
     _calls: int = 0
 
     async def write_until_death(self, url: str) -> None:
         """Write until the service is gone."""
-        async with client_of(url) as client:
-            while await self.write(client):
-                pass
+        with suppress(ServiceGone):
+            async with connect(url) as connection:
+                while True:
+                    await self.write(connection)
 
     async def write_once(self, url: str) -> Ack:
         """One call more, which has to succeed."""
-        async with client_of(url) as client:
-            assert await self.write(client), "the service is gone"
+        async with connect(url) as connection:
+            await self.write(connection)
         return self.acks[-1]
 
-    async def write(self, client: httpx.AsyncClient) -> bool:
-        """Make one call at random; False when its answer never came."""
+    async def write(self, connection: Connection) -> None:
+        """Make one call at random. Raises ServiceGone when its answer never came."""
         nsid, body, after = self._next_call()
         self.pending = after
-        try:
-            answer = await call(client, nsid, self.did, body)
-        except httpx.TransportError:
-            return False
+        answer = await connection.post(nsid, self.did, body)
         commit, results = answer["commit"], answer.get("results", [answer])
         assert isinstance(commit, dict)
         assert isinstance(results, list)
         self.acks.append(Ack(self.did, commit["rev"], commit["cid"]))
         self.state, self.pending = after, None
+        self.first_answer.set()
         for result in results:
             if "uri" in result:
                 self.cids[result["uri"].rpartition("/")[2]] = result["cid"]
-        return True
 
     def owns(self, rkey: str) -> bool:
         """Whether a record key is one of this writer's."""
@@ -134,9 +108,11 @@ class Writer:
         mine = {rkey: text for rkey, text in found.items() if self.owns(rkey)}
         return mine == self.state or (self.pending is not None and mine == self.pending)
 
-    def settle(self, found: State) -> None:
+    def settle(self, posts: Mapping[str, tuple[str, str]]) -> None:
         """Go on from what the service has now."""
-        self.state = {rkey: text for rkey, text in found.items() if self.owns(rkey)}
+        mine = {rkey: post for rkey, post in posts.items() if self.owns(rkey)}
+        self.state = {rkey: text for rkey, (_, text) in mine.items()}
+        self.cids = {rkey: cid for rkey, (cid, _) in mine.items()}
         self.pending = None
 
     def _next_call(self) -> tuple[str, dict[str, object], dict[str, str]]:
@@ -195,18 +171,27 @@ def post(text: str) -> dict[str, object]:
     return {"$type": POST, "text": text, "boundary": boundary, "createdAt": "2026-05-28T20:26:41.000Z"}
 
 
-async def posts_of(client: httpx.AsyncClient, did: Did) -> dict[str, tuple[str, str]]:
+async def posts_of(connection: Connection, did: Did) -> dict[str, tuple[str, str]]:
     """Every post of an account as its owner reads it: record key to CID and text."""
     found: dict[str, tuple[str, str]] = {}
     params: dict[str, str | int] = {"repo": did, "collection": POST, "limit": PAGE}
     while True:
-        page = await query(client, "zone.stratos.repo.listRecords", did, **params)
+        page = await connection.get("zone.stratos.repo.listRecords", did, **params)
         records = page["records"]
         assert isinstance(records, list)
         found |= {item["uri"].rpartition("/")[2]: (item["cid"], item["value"]["text"]) for item in records}
         if "cursor" not in page:
             return found
         params["cursor"] = str(page["cursor"])
+
+
+@asynccontextmanager
+async def subscription(url: str, params: Mapping[str, str | int]) -> AsyncIterator[WebSocketConnection]:
+    """Subscribe for the block; at its end the connection is dropped without a word, as by a program that dies."""
+    host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
+    async with await trio.open_tcp_stream(host, port) as stream, trio.open_nursery() as nursery:
+        yield await wrap_client_stream(nursery, stream, host, f"/xrpc/{SUBSCRIBE}?{urlencode(params)}")
+        nursery.cancel_scope.cancel()
 
 
 @dataclass
@@ -219,7 +204,7 @@ class Subscriber:
     notices: list[str] = field(default_factory=list)
     """What else arrived."""
     close: CloseReason | None = None
-    """How the last connection was closed; None where it broke off."""
+    """How the last connection was closed by the service; None where we left."""
 
     @property
     def cursor(self) -> int:
@@ -232,22 +217,16 @@ class Subscriber:
         """Read on from the cursor, until these commits have all been seen, or else until the connection ends."""
         params: dict[str, str | int] = {"cursor": self.cursor, "syncToken": SYNC_TOKEN}
         params |= {"includeCommits": "true"} if self.did is None else {"did": self.did}
-        address = f"{url.replace('http', 'ws', 1)}/xrpc/{SUBSCRIBE}?{urlencode(params)}"
         awaited = None if until is None else set(until)
         self.close = None
-        async with trio.open_nursery() as nursery:
-            try:
-                socket = await connect_websocket_url(nursery, address)
-                task_status.started()
+        async with subscription(url, params) as socket:
+            task_status.started()
+            with suppress(ConnectionClosed):
                 while awaited is None or awaited:
                     commit = self._take(await socket.get_message())
                     if awaited is not None and commit is not None:
                         awaited.discard(commit)
-            except ConnectionClosed as closed:
-                self.close = closed.reason
-            except (HandshakeError, OSError):
-                task_status.started()
-            nursery.cancel_scope.cancel()
+            self.close = socket.closed
         assert not awaited, f"the stream ended without the commits {awaited}; it said {self.notices}, {self.close}"
 
     def _take(self, frame: str | bytes) -> str | None:

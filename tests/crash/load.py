@@ -11,7 +11,8 @@ import trio
 
 from stratos.atproto.syntax import Did
 from tests.crash.autopsy import Autopsy
-from tests.crash.clients import Subscriber, Writer, actor, client_of, enroll, posts_of
+from tests.crash.clients import Subscriber, Writer, actor, enroll, posts_of
+from tests.crash.http import connect
 from tests.crash.processes import Home, Running
 
 
@@ -49,8 +50,8 @@ class Load:
     async def check_acknowledged(self, service: Running) -> None:
         """I1, and all or nothing: what owners read is what was acknowledged, with all or nothing of what was under way."""
         for did in self.dids:
-            async with client_of(service.url) as client:
-                posts = await posts_of(client, did)
+            async with connect(service.url) as connection:
+                posts = await posts_of(connection, did)
             found = {rkey: text for rkey, (_, text) in posts.items()}
             writers = [writer for writer in self.writers if writer.did == did]
             assert all(any(writer.owns(rkey) for writer in writers) for rkey in found)
@@ -59,7 +60,7 @@ class Load:
                 for rkey, cid in writer.cids.items():
                     if found.get(rkey, "") == writer.state.get(rkey):
                         assert posts[rkey][0] == cid
-                writer.settle(found)
+                writer.settle(posts)
 
     async def write_on(self, service: Running) -> None:
         """Everybody writes once more, and the subscribers go on from their cursors until they have seen it."""
@@ -82,6 +83,7 @@ class Load:
                 assert [ack.commit for ack in writer.acks] == [commit for commit in logged if commit in _commits(writer)]
         log = [(row.seq, row.frame) for row in autopsy.rows if row.did not in gone]
         told = [(seq, frame) for seq, frame in self.everything.frames if _did_of(autopsy, seq) not in gone]
+        assert [seq for seq, _ in told] == [seq for seq, _ in log]
         assert told == log
         seqs = [seq for seq, _ in self.everything.frames]
         assert seqs == sorted(set(seqs))

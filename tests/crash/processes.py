@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +17,7 @@ from typing import Final
 import trio
 
 from stratos.atproto.syntax import Did
-from tests.crash.victim import Step
+from tests.crash.steps import Step
 
 ROOT: Final = Path(__file__).parents[2]
 ADMIN_PASSWORD: Final = "crash-admin"
@@ -27,6 +28,7 @@ START_SECONDS: Final = 40
 """A start takes about a second; this is for a machine that does much else."""
 STOP_SECONDS: Final = 10
 """Design §9, issue 2: SIGTERM drains within this time."""
+STARTED: Final = "stratos server started"
 SERVE: Final = (sys.executable, "-m", "stratos.cli", "serve")
 
 
@@ -90,6 +92,19 @@ class Home:
             yield Running(process, url)
 
     @asynccontextmanager
+    async def served_by_command(self) -> AsyncIterator[Running]:
+        """Run `stratos serve` for the block, on a port that was free a moment ago."""
+        async with self.command(SERVE, STRATOS_PORT=str(_free_port()), LOG_LEVEL="info") as (process, lines):
+            with trio.fail_after(START_SECONDS):
+                while (line := await lines.line()) and json.loads(line)["event"] != STARTED:
+                    pass
+            assert line, f"the service did not start: {self.log.read_text()}"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lines.drain)
+                yield Running(process, json.loads(line)["urls"][0])
+                nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
     async def program(self, module: str, *arguments: str, **settings: str) -> AsyncIterator[tuple[trio.Process, Lines]]:
         """Run a module as a program for the block, with its standard output."""
         async with self.command((sys.executable, "-m", module, *arguments), **settings) as started:
@@ -113,11 +128,8 @@ class Home:
 
     def logged_errors(self) -> list[str]:
         """What services logged here at error level and above, and every line that is no log line, such as of a traceback."""
-        found = []
-        for line in self.log.read_text().splitlines():
-            if not line.startswith("{") or json.loads(line)["level"] not in {"debug", "info", "warn"}:
-                found.append(line)
-        return found
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if not line.startswith("{") or json.loads(line)["level"] not in {"debug", "info", "warn"}]
 
 
 class Lines:
@@ -126,6 +138,11 @@ class Lines:
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream
         self._buffer = b""
+
+    async def drain(self) -> None:
+        """Throw everything away, so that the program need not wait for a reader."""
+        while await self._stream.receive_some():
+            pass
 
     async def line(self) -> str:
         """The next line without its end; empty at the end of the output."""
@@ -136,3 +153,10 @@ class Lines:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

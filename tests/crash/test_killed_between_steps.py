@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.crash.autopsy import Autopsy
+from tests.crash.http import ServiceGone
 from tests.crash.load import Load, recover
 from tests.crash.processes import Home
-from tests.crash.victim import Step
+from tests.crash.steps import Step
 
 KILLED = -9
 WRITERS = 6
@@ -47,7 +48,8 @@ async def test_a_death_while_a_store_catches_up_after_a_death_changes_nothing(tm
         assert await service.death() == KILLED
     assert Autopsy.of_a_copy(home.data, tmp_path).check_stores(may_lag=True) > 0
     async with home.service(Step.INSIDE_APPLY) as service:
-        await load.run_until_death(service)
+        with pytest.raises(ServiceGone):
+            await load.check_acknowledged(service)
         assert await service.death() == KILLED
     await recover(home, load, tmp_path)
 

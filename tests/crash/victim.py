@@ -1,8 +1,8 @@
 """The service as a process that kills itself: `python -m tests.crash.victim [--die STEP --at N]`, settings from the environment.
 
-It is the real composition root on a free loopback port, upon a backend that at the n-th time of one step sends SIGKILL to its own
-process. It prints its base URL once it listens; without `--die` it is the service as it always is. Enrollments are not counted, so
-that a test may set up its accounts first.
+It is the real composition root on a free loopback port, upon a backend that at the n-th time of one step sends SIGKILL to its
+own process. It prints its base URL once it listens; without `--die` it is the service as it always is. Enrollments are not
+counted, so that a test may set up its accounts first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
@@ -37,27 +36,10 @@ from stratos.storage.sqlite import backend as backend_module
 from stratos.storage.sqlite.append import Batch, append_batch
 from stratos.storage.sqlite.apply import LoggedCommit, _Application
 from stratos.storage.sqlite.backend import SqliteBackend
+from tests.crash.steps import Step
 
 LINGER_SECONDS: Final = 0.05
 """Between reaching the step and dying: time for the rest of the process to say what it must not say yet."""
-
-
-class Step(StrEnum):
-    """Where to die. Those of an unenroll count batches with one; all others count batches, or actors, with record writes."""
-
-    BEFORE_APPEND = "before-append"
-    INSIDE_APPEND = "inside-append"
-    AFTER_APPEND = "after-append"
-    BEFORE_APPLY = "before-apply"
-    INSIDE_APPLY = "inside-apply"
-    AFTER_APPLY = "after-apply"
-    BETWEEN_APPLIES = "between-applies"
-    UNENROLL_INSIDE_APPEND = "unenroll-inside-append"
-    UNENROLL_AFTER_APPEND = "unenroll-after-append"
-    BEFORE_DESTROY = "before-destroy"
-    INSIDE_DESTROY = "inside-destroy"
-    AFTER_DESTROY = "after-destroy"
-    BEFORE_TRUNCATE = "before-truncate"
 
 
 class Death:

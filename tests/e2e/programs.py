@@ -16,8 +16,8 @@ from typing import Final
 
 import httpx
 
-ADMIN_PASSWORD: Final = "test-admin"  # noqa: S105 - of servers that live for one test
-SYNC_TOKEN: Final = "test-sync-token"  # noqa: S105
+ADMIN_PASSWORD: Final = "test-admin"
+SYNC_TOKEN: Final = "test-sync-token"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 

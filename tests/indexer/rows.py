@@ -39,8 +39,9 @@ def posts(database: AppViewDatabase) -> dict[str, tuple[str, str, tuple[str, ...
 
 
 def enrollments(database: AppViewDatabase) -> dict[str, set[str] | None]:
-    """Boundaries by DID; None where they are unknown."""
-    found = rows(database, "SELECT did, boundaries FROM stratos_enrollment")
+    """Boundaries by DID; None where the service must be asked before they may be used."""
+    query: LiteralString = "SELECT did, CASE WHEN \"lastChecked\" > '' THEN boundaries END FROM stratos_enrollment"
+    found = rows(database, query)
     return {str(did): None if text is None else set(json.loads(str(text))) for did, text in found}
 
 

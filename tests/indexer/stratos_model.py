@@ -192,9 +192,12 @@ class ModelService:
             self, int(httpx.URL(url).params["cursor"]), authorised=("Authorization", f"Bearer {SYNC_TOKEN}") in headers
         )
 
-    async def wait_beyond(self, cursor: int) -> None:
-        """Return once there is something after the cursor."""
-        while self.head <= cursor:
+    async def entry_after(self, cursor: int) -> tuple[int, bytes]:
+        """The next entry, once there is one."""
+        while True:
+            for entry in self.log:
+                if entry[0] > cursor:
+                    return entry
             await self._moved.park()
 
     def _log(self, frame: Callable[[int, str], bytes], *, keep: bool = True) -> None:
@@ -263,9 +266,7 @@ class ModelSocket:
             return self._first.pop(0)
         if self._closing:
             raise trio_websocket.ConnectionClosed(None)
-        await self._service.wait_beyond(self._cursor)
-        seq, frame = next(entry for entry in self._service.log if entry[0] > self._cursor)
-        self._cursor = seq
+        self._cursor, frame = await self._service.entry_after(self._cursor)
         return frame
 
     async def ping(self, payload: bytes | None = None) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +40,7 @@ class World:
     database: AppViewDatabase
     service: ModelService = field(default_factory=ModelService)
     fetched: list[tuple[BlockedActor, Snapshot | None]] = field(default_factory=list)
+    unseen: bool = False
 
     def change(self, who: int, what: str, rkey: str, names: list[str], logged: bool) -> None:
         """Something happens at the service, as far as it can."""
@@ -51,6 +52,7 @@ class World:
         if what == "unenroll":
             self.service.unenroll(did)
             return
+        self.unseen |= not logged
         standing = f"zone.stratos.feed.post/{rkey}" in repo.records
         if what == "delete" and standing:
             self.service.write(did, (Action.DELETE, rkey, None), log=logged)
@@ -80,7 +82,7 @@ class World:
     def crash(self, most: int) -> None:
         """A batch is applied, but the process dies before the commit."""
         writer = ProjectionWriter(self.database.queries, source=SOURCE, service_url=SERVICE_URL)
-        with pytest.raises(Crash), self.database.transaction() as connection:
+        with suppress(Crash), self.database.transaction() as connection:
             writer.apply(connection, decoded(self.pending()[:most]), NOW)
             raise Crash
 
@@ -115,9 +117,10 @@ class World:
 
     def settle(self) -> None:
         """The faults end; everything outstanding is done."""
-        while self.pending() and position(self.database) < self.service.head:
-            self.deliver(1_000)
-        self.compare()
+        self.deliver(1_000)
+        if self.unseen:
+            # Nobody can know of events that never came; the stream says OutdatedCursor, and a comparison follows.
+            self.compare()
         for _ in range(5):
             self.fetch()
             self.write_fetched()
@@ -139,13 +142,16 @@ _changes = st.tuples(
     st.sampled_from(["write", "write", "write", "delete", "enroll", "unenroll"]),
     st.sampled_from(RKEYS),
     st.lists(st.sampled_from(BOUNDARIES), max_size=2, unique=True),
-    st.sampled_from([True, True, True, False]),
+    st.sampled_from([True, True, False]),
 )
 _steps = st.one_of(
     _changes,
     _changes,
     st.tuples(st.just("deliver"), st.integers(1, 6)),
     st.tuples(st.sampled_from(["repeat", "crash"]), st.integers(1, 6)),
+    st.tuples(st.just("gap"), st.integers(0, len(DIDS) - 1), st.sampled_from(RKEYS)),
+    st.tuples(st.sampled_from(["fetch", "write"])),
+    st.tuples(st.sampled_from(["fetch", "write"])),
     st.tuples(st.sampled_from(["fetch", "write", "trim"])),
 )
 
@@ -160,21 +166,29 @@ def _do(world: World, step: tuple[object, ...]) -> None:
             world.repeat(back)
         case ("crash", int(most)):
             world.crash(most)
+        case ("gap", int(who), str(rkey)):
+            world.change(who, "write", rkey, BOUNDARIES, False)
+            world.change(who, "write", RKEYS[0], BOUNDARIES, True)
+            world.deliver(1_000)
         case ("fetch",):
             world.fetch()
         case ("write",):
             for outcome in world.write_fetched():
                 event(outcome.value)
         case ("trim",):
+            world.unseen |= bool(world.pending())
             world.service.trim()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.lists(_steps, min_size=5, max_size=40))
+@given(st.lists(_steps, min_size=5, max_size=60))
 def test_rows_converge_to_what_the_service_holds(appview_db: AppViewDatabase, steps: list[tuple[object, ...]]) -> None:
     with appview_db.transaction() as connection:
-        connection.execute(f"TRUNCATE {TABLES}")  # noqa: S608 - a constant
+        connection.execute(f"TRUNCATE {TABLES}")
     world = World(appview_db)
+    for did in DIDS:
+        world.service.enroll(did, *BOUNDARIES)
+    world.deliver(10)
     for step in steps:
         _do(world, step)
     if blocked(appview_db):

@@ -14,4 +14,5 @@ SELECT
             FROM (SELECT did, seq FROM stratos_sync_cursor ORDER BY did LIMIT %(limit)s) AS shown
         ),
         '[]'
-    )
+    ),
+    EXISTS (SELECT FROM stratos_stream_cursor)

@@ -1,1 +1,0 @@
-SELECT did FROM actor WHERE handle = %(handle)s
