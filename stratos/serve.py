@@ -11,11 +11,13 @@ import trio
 from stratos import __version__
 from stratos.api.app import StratosApp
 from stratos.api.config import ApiConfig
+from stratos.api.credentials import Credentials, CredentialSettings
 from stratos.api.server import HttpServer, ServerConfig
+from stratos.atproto.did_document import STRATOS_FRAGMENT
 from stratos.atproto.lexicon import Lexicons
 from stratos.engine.commit_log import LogLimits
 from stratos.engine.firehose import StreamLimits
-from stratos.engine.identity import Identity, OutgoingPolicy, open_identity, user_agent
+from stratos.engine.identity import Identity, OpenIdentity, OutgoingPolicy, open_identity, user_agent
 from stratos.engine.keyring import Keyring, load_master_key, load_service_key
 from stratos.engine.rate_limit import WriteRate
 from stratos.engine.service import ServiceIdentity, ServiceLimits, StratosService, World
@@ -101,19 +103,42 @@ async def run_service(
         user_agent=user_agent(__version__, settings.repo_url, settings.operator_contact),
         clock=world.monotonic,
     ) as identity:
-        await _serve(settings, build_service(settings, backend, identity.resolver, world), world, stop, task_status)
+        service = build_service(settings, backend, identity.resolver, world)
+        credentials = build_credentials(settings, identity, world)
+        await _serve(settings, service, credentials, world, stop, task_status)
     log.info("stratos server stopped")
+
+
+def build_credentials(settings: ServiceSettings, identity: OpenIdentity, world: World) -> Credentials:
+    """The credentials that users and AppViews may come with."""
+    master, nonce = settings.master_key, settings.dpop_nonce_secret
+    return Credentials(
+        CredentialSettings(
+            service=settings.service_did,
+            fragments=(STRATOS_FRAGMENT, settings.service_fragment),
+            public_url=settings.public_url,
+            master_key=load_master_key(settings.data_dir, None if master is None else master.get_secret_value()),
+            grants=settings.appview_grants,
+            nonce_secret=None if nonce is None else nonce.get_secret_value(),
+            require_nonce=settings.dpop_require_nonce,
+        ),
+        identity=identity.resolver,
+        http=identity.http,
+        clock=world.clock,
+        monotonic=world.monotonic,
+    )
 
 
 async def _serve(
     settings: ServiceSettings,
     service: StratosService,
+    credentials: Credentials,
     world: World,
     stop: trio.Event,
     task_status: trio.TaskStatus[tuple[str, ...]],
 ) -> None:
     supervisor = Supervisor(rng=world.rng)
-    app = StratosApp(service, api_config(settings), supervisor=supervisor, monotonic=world.monotonic)
+    app = StratosApp(service, api_config(settings), credentials=credentials, supervisor=supervisor, monotonic=world.monotonic)
     server = HttpServer(
         app,
         ServerConfig(

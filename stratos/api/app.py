@@ -9,6 +9,7 @@ from stratos.api import subscribe
 from stratos.api.admin import AdminMethods
 from stratos.api.auth import EnrollmentGate, authenticator
 from stratos.api.config import ApiConfig
+from stratos.api.credentials import Credentials
 from stratos.api.enrollment import EnrollmentMethods
 from stratos.api.hydrate import Hydration
 from stratos.api.metrics import RequestStatistics, StratosCollector
@@ -31,17 +32,23 @@ class StratosApp(XrpcApp):
         service: StratosService,
         config: ApiConfig,
         *,
+        credentials: Credentials | None = None,
         supervisor: Supervisor | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
         checks_output: bool = False,
     ) -> None:
-        """`supervisor` lends its table of tasks to `/health` and `/metrics`; `monotonic` gives seconds for durations.
+        """`credentials` are those of users and AppViews; without them only the operator's own hold.
+
+        `supervisor` lends its table of tasks to `/health` and `/metrics`; `monotonic` gives seconds for durations.
 
         `checks_output` holds every answer against its lexicon, as the tests do.
         """
         backend, desk = service.backend, service.enrollment
         gate = EnrollmentGate(backend.enrollments)
         verifiers = authenticator(config)
+        if credentials is not None:
+            verifiers = authenticator(config, credentials.verifiers, unknown=credentials.dpop.required)
+        self._credentials = credentials
         self._service = service
         self._supervisor = supervisor
         self._writes = RepoWrites(service.repository)
@@ -64,7 +71,13 @@ class StratosApp(XrpcApp):
         )
         subscriptions = subscribe.Subscriptions(service.firehose, lexicons=service.lexicons, authenticator=verifiers, gate=gate)
         requests = RequestStatistics()
-        super().__init__(dispatcher, sockets={subscribe.NSID: subscriptions.serve}, requests=requests, clock=monotonic)
+        super().__init__(
+            dispatcher,
+            sockets={subscribe.NSID: subscriptions.serve},
+            requests=requests,
+            clock=monotonic,
+            answer_headers=None if credentials is None else credentials.dpop.answer_headers,
+        )
         collector = StratosCollector(self.statistics, requests=requests, tasks=self._tasks, version=service.identity.version)
         Pages(service, tasks=self._tasks, collector=collector).add_to(self)
 
@@ -75,6 +88,7 @@ class StratosApp(XrpcApp):
             **self.server_statistics(),
             "writes": self._writes.statistics(),
             "exports": self._sync.statistics(),
+            **({} if self._credentials is None else {"credentials": self._credentials.statistics()}),
         }
 
     def _tasks(self) -> Sequence[TaskStatistics]:

@@ -6,7 +6,7 @@ A caller that presents a credential is either verified or refused, never treated
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final, Protocol
@@ -66,12 +66,14 @@ class SyncTokenVerifier:
         self._token = token
 
     async def verify(self, head: RequestHead, nsid: str) -> Credential | None:  # noqa: ARG002 - good for every method
-        """A `syncToken` in the query must hold; a bearer that is not the token may be of another kind."""
+        """A `syncToken` in the query must hold, or be a service JWT; a bearer that is not the token may be of another kind."""
         presented = head.query_value("syncToken")
         if presented is not None:
-            if not _same(presented, self._token):
-                raise not_authenticated("Invalid sync token")
-            return ServiceCaller(None)
+            if _same(presented, self._token):
+                return ServiceCaller(None)
+            if presented.count(".") == 2:
+                return None
+            raise not_authenticated("Invalid sync token")
         return ServiceCaller(None) if _same(_bearer(head), self._token) else None
 
 
@@ -92,12 +94,15 @@ class DevVerifier:
 class Authenticator:
     """Asks verifiers in turn; the first that knows the credential decides."""
 
-    def __init__(self, verifiers: Sequence[Verifier]) -> None:
+    def __init__(self, verifiers: Sequence[Verifier], *, unknown: Callable[[], XrpcError] | None = None) -> None:
+        """`unknown` is the refusal of a credential that no verifier knows."""
         self._verifiers = tuple(verifiers)
+        self._unknown = unknown or (lambda: not_authenticated("DPoP authorization required"))
 
     async def authenticate(self, head: RequestHead, nsid: str) -> Credential:
         """The verified caller, or Anonymous where no credential was presented. Raises XrpcError (401)."""
-        if head.authorization_count == 0 and head.query_value("syncToken") is None:
+        presents_one = head.authorization_count > 0 or head.query_value("syncToken") is not None
+        if not presents_one and head.header(b"cookie") is None:
             return Anonymous()
         if head.authorization_count > 1:
             raise not_authenticated("Authorization failed")
@@ -105,7 +110,9 @@ class Authenticator:
             credential = await verifier.verify(head, nsid)
             if credential is not None:
                 return credential
-        raise not_authenticated("DPoP authorization required")
+        if not presents_one:
+            return Anonymous()
+        raise self._unknown()
 
 
 class AdminGate:
@@ -156,12 +163,12 @@ class EnrollmentGate:
         return Viewer(did, frozenset(enrollment.boundaries), enrolled=True)
 
 
-def authenticator(config: ApiConfig) -> Authenticator:
-    """The verifiers of this configuration."""
-    verifiers: list[Verifier] = [SyncTokenVerifier(config.sync_token)]
-    if config.dev_mode:
-        verifiers.append(DevVerifier())
-    return Authenticator(verifiers)
+def authenticator(
+    config: ApiConfig, verifiers: Sequence[Verifier] = (), *, unknown: Callable[[], XrpcError] | None = None
+) -> Authenticator:
+    """The verifiers of this configuration, with those of users' and AppViews' credentials between them."""
+    dev: Sequence[Verifier] = (DevVerifier(),) if config.dev_mode else ()
+    return Authenticator([SyncTokenVerifier(config.sync_token), *verifiers, *dev], unknown=unknown)
 
 
 def _same(presented: str | None, secret: str | None) -> bool:

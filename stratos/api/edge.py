@@ -5,7 +5,7 @@ Source: service spec §0.4.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -36,28 +36,30 @@ _access_log: FilteringBoundLogger = structlog.get_logger("stratos.api.access")
 class Exchange:
     """One request and the answer to it; sends the answer with the headers that every answer carries."""
 
-    def __init__(self, head: RequestHead, send: Send, trace_id: str) -> None:
+    def __init__(self, head: RequestHead, send: Send, trace_id: str, more: Mapping[str, str] | None = None) -> None:
+        """`more` are headers for every answer to this request, unless the answer brings its own."""
         self.head = head
         self.trace_id = trace_id
         self.status = 0
         """The status that was sent; 0 before."""
         self._send = send
+        self._more = [(name.lower().encode(), value.encode("latin-1")) for name, value in (more or {}).items()]
 
     async def send(self, message: ASGISendEvent) -> None:
         """As the server's own send, with the common headers added; for a framework that answers by itself."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message["headers"], *self._common_headers()]}
+            message = {**message, "headers": [*message["headers"], *self._common_headers(message["headers"])]}
         await self._send(message)
 
-    async def start(self, status: int, content_type: str, headers: Iterable[Header] = ()) -> None:
+    async def start(self, status: int, content_type: str, headers: Collection[Header] = ()) -> None:
         """Begin an answer; its length, where known, is among the headers."""
         self.status = status
         await self._send(
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [(b"content-type", content_type.encode()), *headers, *self._common_headers()],
+                "headers": [(b"content-type", content_type.encode()), *headers, *self._common_headers(headers)],
             }
         )
 
@@ -75,7 +77,7 @@ class Exchange:
         self.status = NO_CONTENT
         asked = self.head.header(b"access-control-request-headers")
         allowed = [] if asked is None else [(b"access-control-allow-headers", asked.encode("latin-1"))]
-        headers = [*_PREFLIGHT, *allowed, *self._common_headers()]
+        headers = [*_PREFLIGHT, *allowed, *self._common_headers(())]
         await self._send({"type": "http.response.start", "status": NO_CONTENT, "headers": headers})
         await self.write(b"", last=True)
 
@@ -90,8 +92,10 @@ class Exchange:
             traceId=self.trace_id,
         )
 
-    def _common_headers(self) -> tuple[Header, ...]:
-        return (*_CORS, (b"x-trace-id", self.trace_id.encode("latin-1")))
+    def _common_headers(self, brought: Iterable[Header]) -> tuple[Header, ...]:
+        names = {name.lower() for name, _ in brought}
+        more = (header for header in self._more if header[0] not in names)
+        return (*_CORS, (b"x-trace-id", self.trace_id.encode("latin-1")), *more)
 
 
 def trace_id_of(head: RequestHead, generate: Callable[[], str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stratos.api.auth import Credential, EnrollmentGate, ServiceCaller
+from stratos.api.credentials import AppView
 from stratos.api.errors import not_authenticated, refused
 from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall
 from stratos.atproto.data_model import Json
@@ -71,4 +72,6 @@ class EnrollmentMethods:
         return {"success": True}
 
     def _belongs_here(self, credential: Credential) -> bool:
+        if isinstance(credential, AppView) and credential.domains is not None:
+            return False
         return isinstance(credential, ServiceCaller) or self._gate.viewer(credential).enrolled

@@ -25,9 +25,10 @@ class RequestHead:
         self.path = scope["path"]
         self._query_string = scope["query_string"]
         self._query: dict[str, list[str]] | None = None
+        self._header_pairs = scope["headers"]
         self._headers: dict[bytes, bytes] = {}
         self.authorization_count = 0
-        for name, value in scope["headers"]:
+        for name, value in self._header_pairs:
             self._headers.setdefault(name, value)
             self.authorization_count += name == b"authorization"
 
@@ -35,6 +36,10 @@ class RequestHead:
         """The first header of that name (lower case)."""
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def header_values(self, name: bytes) -> list[str]:
+        """Every header of that name (lower case), in order."""
+        return [value.decode("latin-1") for known, value in self._header_pairs if known == name]
 
     @property
     def authorization(self) -> str | None:

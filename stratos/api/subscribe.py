@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from stratos.api.auth import Anonymous, Authenticator, Credential, EnrollmentGate, ServiceCaller
+from stratos.api.credentials import AppView
 from stratos.api.errors import UNAUTHORIZED, XrpcError, invalid_request
 from stratos.api.fields import Fields
 from stratos.api.request import RequestHead
@@ -51,12 +52,15 @@ class Subscriptions:
         include_commits = params.boolean("includeCommits", False)
         if did is not None and include_commits:
             raise invalid_request("includeCommits is only for the stream without did")
-        self._authorize(await self._authenticator.authenticate(head, NSID), did)
+        credential = await self._authenticator.authenticate(head, NSID)
+        self._authorize(credential, did)
         names = params.texts("domain")
+        chosen = None if names is None else frozenset(map(Boundary, names))
+        granted = credential.domains if isinstance(credential, AppView) else None
         return StreamRequest(
             did=did,
             cursor=params.integer("cursor", 0) if params.has("cursor") else None,
-            domains=None if names is None else frozenset(map(Boundary, names)),
+            domains=chosen if granted is None else granted if chosen is None else chosen & granted,
             include_commits=include_commits,
         )
 

@@ -14,6 +14,7 @@ import trio
 from trio import to_thread
 
 from stratos.api.auth import EnrollmentGate, ServiceCaller, User
+from stratos.api.credentials import AppView
 from stratos.api.errors import busy, invalid_request, not_authenticated, record_not_found, repo_not_found
 from stratos.api.record_view import view_of
 from stratos.api.xrpc import Access, Bytes, Method, Reply, SendChunk, Streamed, Verb, XrpcCall
@@ -74,6 +75,8 @@ class Sync:
         caller = call.credential
         if not isinstance(caller, ServiceCaller) and not (isinstance(caller, User) and caller.did == owner):
             raise not_authenticated("Service auth or owner authentication required")
+        if isinstance(caller, AppView) and caller.domains is not None:
+            raise not_authenticated("An export has all boundaries, more than this service may see")
         since = call.params.optional_text("since")
         return Streamed(CAR, partial(self._export, owner, None if since is None else Tid(since)))
 

@@ -56,8 +56,12 @@ class XrpcApp(QuartTrio):
         requests: RequestStatistics,
         clock: Callable[[], float] = time.perf_counter,
         new_trace_id: Callable[[], str] = lambda: secrets.token_hex(TRACE_ID_BYTES),
+        answer_headers: Callable[[RequestHead], Mapping[str, str]] | None = None,
     ) -> None:
-        """`sockets` are the websocket endpoints by NSID. `clock` gives seconds for durations."""
+        """`sockets` are the websocket endpoints by NSID. `clock` gives seconds for durations.
+
+        `answer_headers` gives further headers for every answer to a request, such as its next nonce.
+        """
         super().__init__(__name__, static_folder=None, template_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = MAX_PAGE_BODY_BYTES
         self.register_error_handler(Exception, _page_error)
@@ -67,6 +71,7 @@ class XrpcApp(QuartTrio):
         self._requests = requests
         self._clock = clock
         self._new_trace_id = new_trace_id
+        self._answer_headers = answer_headers or (lambda _: {})
         self._server: HttpServer | None = None
         self.asgi_http_class = _HttpConnection
         self.asgi_websocket_class = _WebsocketConnection
@@ -83,7 +88,7 @@ class XrpcApp(QuartTrio):
         """Answer one request."""
         started = self._clock()
         head = RequestHead(scope)
-        exchange = Exchange(head, send, trace_id_of(head, self._new_trace_id))
+        exchange = Exchange(head, send, trace_id_of(head, self._new_trace_id), self._answer_headers(head))
         if head.verb == "OPTIONS":
             name = "preflight"
             await exchange.preflight()
