@@ -8,6 +8,7 @@ https://atproto.com/specs/data-model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Final, TypeAlias, cast
 
 import cbor2
@@ -144,10 +145,14 @@ def decode_own(data: bytes) -> DataModel:
     About three times faster than `decode`, and lax: never use it on bytes from outside. Raises InvalidDagCbor when they are
     damaged so badly that even a lax reader fails.
     """
+    source = BytesIO(data)
     try:
-        return cast("DataModel", cbor2.loads(data, tag_hook=_own_link, max_depth=MAX_DEPTH + 1))
+        value = cbor2.CBORDecoder(source, tag_hook=_own_link, max_depth=MAX_DEPTH + 1).decode()
     except (cbor2.CBORError, InvalidCid) as error:
         raise InvalidDagCbor(f"damaged: {error}") from error
+    if source.tell() != len(data):
+        raise InvalidDagCbor(f"damaged: {len(data) - source.tell()} bytes after the item")
+    return cast("DataModel", value)
 
 
 def _own_link(tag: cbor2.CBORTag, _immutable: bool) -> Cid:

@@ -13,8 +13,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,11 @@ from stratos.serve import open_backend, run_service
 from stratos.settings import ServiceSettings, load
 from stratos.signals import watch_signals
 from stratos.storage.sql_files import SqlFiles, Statements
+from stratos.storage.sqlite import actor_stores as actor_stores_module
 from stratos.storage.sqlite import backend as backend_module
+from stratos.storage.sqlite.actor_database import ActorDatabase
 from stratos.storage.sqlite.append import Batch, append_batch
-from stratos.storage.sqlite.apply import LoggedCommit, _Application
+from stratos.storage.sqlite.apply import LoggedCommit, apply_commits
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.crash.steps import Step
 
@@ -98,22 +100,26 @@ def dying_backend(death: Death) -> type[SqliteBackend]:
 
 
 def haunt(death: Death, stack: ExitStack) -> None:
-    """Bring death into the transactions of append and apply, and between two files of a purge, until the stack is closed."""
-    apply_one: Callable[[_Application], None] = _Application.run
+    """Bring death into the transactions of append and apply, and between two files of a purge, until the stack is closed.
+
+    Inside a transaction it comes when some of the tables are written and others are not.
+    """
     remove_all = shutil.rmtree
 
     def append(connection: Connection, sql: Statements, proposals: Sequence[Proposal], *, last_seq: int, now: datetime) -> Batch:
-        appended = append_batch(connection, sql, proposals, last_seq=last_seq, now=now)
-        if _writes_records(appended):
-            death.at(Step.INSIDE_APPEND)
-        if appended.purges:
-            death.at(Step.UNENROLL_INSIDE_APPEND)
-        return appended
+        with ExitStack() as watched:
+            if any(isinstance(entry, CommitEntry) and entry.ops for proposal in proposals for entry in proposal.entries):
+                watched.enter_context(_watch(connection, "INSERT INTO repo_head", lambda: death.at(Step.INSIDE_APPEND)))
+            else:
+                watched.enter_context(_watch(connection, "INSERT INTO purge", lambda: death.at(Step.UNENROLL_INSIDE_APPEND)))
+            return append_batch(connection, sql, proposals, last_seq=last_seq, now=now)
 
-    def apply(application: _Application) -> None:
-        apply_one(application)
-        if application._entry.ops:
-            death.at(Step.INSIDE_APPLY)
+    def apply(database: ActorDatabase, commits: Sequence[LoggedCommit]) -> None:
+        if not _has_operations(commits):
+            apply_commits(database, commits)
+            return
+        with _watch(database._open_writer(), "INSERT INTO stratos_repo_root", lambda: death.at(Step.INSIDE_APPLY)):
+            apply_commits(database, commits)
 
     def remove(directory: Path) -> None:
         for path in sorted(directory.iterdir())[:1]:
@@ -122,8 +128,24 @@ def haunt(death: Death, stack: ExitStack) -> None:
         remove_all(directory)
 
     stack.enter_context(mock.patch.object(backend_module, "append_batch", append))
-    stack.enter_context(mock.patch.object(_Application, "run", apply))
+    stack.enter_context(mock.patch.object(actor_stores_module, "apply_commits", apply))
     stack.enter_context(mock.patch("stratos.storage.sqlite.actor_stores.shutil.rmtree", remove))
+
+
+@contextmanager
+def _watch(connection: Connection, beginning: str, reached: Callable[[], None]) -> Iterator[None]:
+    """Call `reached` before the first statement of the block that begins like this."""
+    waiting = [reached]
+
+    def see(statement: str) -> None:
+        if waiting and statement.startswith(beginning):
+            waiting.pop()()
+
+    connection.set_trace_callback(see)
+    try:
+        yield
+    finally:
+        connection.set_trace_callback(None)
 
 
 def _writes_records(batch: Batch) -> bool:

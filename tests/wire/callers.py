@@ -32,7 +32,7 @@ def credential_cases() -> Iterator[Case]:
         f"Bearer {SYNC_TOKEN[:-1]}", f"Bearer {SYNC_TOKEN}", f"Bearer {ADMIN_PASSWORD}",
     ):  # fmt: skip
         sent = request("POST", CREATE, None, body, {"Authorization": stated})
-        yield Case(f"Authorization {stated[:50]!r}", sent, ("authorization", "enrolled"), REFUSED)
+        yield Case(f"Authorization {stated[:50]!r}", sent, ("authorization", "enrolled", "token", "proof", "jwt"), REFUSED)
     yield Case("no Authorization", request("POST", CREATE, None, body), ("authorization",), NOT_ALLOWED)
     double = request("POST", CREATE, HOSTILE, body, {"authorization": f"Bearer {OWNER}"})
     yield Case("two Authorizations", double, ("authorization",), NOT_ALLOWED)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ PROBE_RKEY: Final = "3m2qrrgw22222"
 PROBE_PATH: Final = f"{POST}/{PROBE_RKEY}"
 ANSWER_SECONDS: Final = 15.0
 """A service that has not answered by then hangs."""
+IDLE_SECONDS: Final = 20.0
+"""Well below the time for which the service keeps an idle connection."""
 READ_BYTES: Final = 64 * 1024
 
 
@@ -75,6 +78,7 @@ class Wire:
         self._heads = b""
         self._logged = ""
         self._watcher = HTTPConnection(*self._address, timeout=ANSWER_SECONDS)
+        self._asked = time.monotonic()
 
     @contextmanager
     def connection(self) -> Iterator[socket.socket]:
@@ -148,7 +152,11 @@ class Wire:
         )
 
     def _ask(self, nsid: str, token: str) -> bytes:
-        """A correct request on the one connection that stays open all the time."""
+        """A correct request on one connection that stays open while there is something to watch."""
+        now = time.monotonic()
+        if now - self._asked > IDLE_SECONDS:
+            self._watcher.close()  # the service closes what idles for long; the next request opens it anew
+        self._asked = now
         self._watcher.request("GET", f"/xrpc/{nsid}", headers={"Authorization": f"Bearer {token}"})
         response = self._watcher.getresponse()
         body = response.read()
