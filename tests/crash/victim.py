@@ -51,6 +51,10 @@ class Death:
         self._step = step
         self._left = nth
 
+    def awaits(self, step: Step) -> bool:
+        """Whether this is the step that was chosen."""
+        return step is self._step
+
     def at(self, step: Step) -> None:
         """The process is at a step."""
         if step is not self._step:
@@ -108,10 +112,11 @@ def haunt(death: Death, stack: ExitStack) -> None:
 
     def append(connection: Connection, sql: Statements, proposals: Sequence[Proposal], *, last_seq: int, now: datetime) -> Batch:
         with ExitStack() as watched:
-            if any(isinstance(entry, CommitEntry) and entry.ops for proposal in proposals for entry in proposal.entries):
-                watched.enter_context(_watch(connection, "INSERT INTO repo_head", lambda: death.at(Step.INSIDE_APPEND)))
-            else:
+            if death.awaits(Step.UNENROLL_INSIDE_APPEND):
+                # In a batch with others' commits as much as in one of its own.
                 watched.enter_context(_watch(connection, "INSERT INTO purge", lambda: death.at(Step.UNENROLL_INSIDE_APPEND)))
+            elif any(isinstance(entry, CommitEntry) and entry.ops for proposal in proposals for entry in proposal.entries):
+                watched.enter_context(_watch(connection, "INSERT INTO repo_head", lambda: death.at(Step.INSIDE_APPEND)))
             return append_batch(connection, sql, proposals, last_seq=last_seq, now=now)
 
     def apply(database: ActorDatabase, commits: Sequence[LoggedCommit]) -> None:
