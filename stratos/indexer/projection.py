@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
 import psycopg
+from psycopg.rows import TupleRow
 
 from stratos.atproto.syntax import Did, Tid, format_datetime
 from stratos.engine.supervisor import describe
@@ -51,10 +52,9 @@ class ProjectionWriter:
 
         Locks both until the end of the transaction.
         """
-        row = connection.execute(
-            self._queries.lock_stream_cursor, {"source": self._source, "now": format_datetime(now)}
-        ).fetchone()
-        return (row[0], row[1]) if row else (0, 0)
+        return _position(
+            connection.execute(self._queries.lock_stream_cursor, {"source": self._source, "now": format_datetime(now)})
+        )
 
     def start_again(self, connection: Connection, now: datetime) -> None:
         """The saved position is not one of this service's log (FutureCursor): begin at 0 and compare every actor."""
@@ -68,51 +68,52 @@ class ProjectionWriter:
         Changes that the database refuses for what they contain are narrowed down to their actor by savepoints, and that actor is
         blocked. Raises psycopg errors for faults of the database as a whole; then nothing was applied.
         """
-        position, _ = self.position(connection, now)
-        states = self._states(connection, _dids(events))
-        plan = fold(events, states, after=position, service_url=self._service_url)
         moment = format_datetime(now)
-        failed = dict(self._write(connection, plan.actors, moment))
+        # What a failing pipeline was to prepare does not exist, but would be taken to.
+        connection.prepare_threshold = None
+        # Two round trips and the commit, however much there is to write: after each, this thread queues for the interpreter.
+        with connection.pipeline():
+            position = connection.execute(self._queries.lock_stream_cursor, {"source": self._source, "now": moment})
+            states = connection.execute(self._queries.select_actor_states, {"dids": list(_dids(events))})
+        plan = fold(events, _states(states), after=_position(position)[0], service_url=self._service_url)
+        cursor = {"source": self._source, "seq": plan.seq, "now": moment, "reconcile": int(plan.reconcile)}
+        with connection.pipeline():
+            connection.execute(self._queries.save_stream_cursor, cursor)
+            failed = dict(self._write(connection, plan.actors, moment))
         if plan.reconcile:
             connection.execute(self._queries.distrust_enrollments, {"everybody": True, "dids": []})
-        connection.execute(
-            self._queries.save_stream_cursor,
-            {"source": self._source, "seq": plan.seq, "now": moment, "reconcile": int(plan.reconcile)},
-        )
         return _applied(plan, failed)
-
-    def _states(self, connection: Connection, dids: Collection[Did]) -> dict[Did, ActorState]:
-        rows = connection.execute(self._queries.select_actor_states, {"dids": list(dids)}).fetchall()
-        return {did: ActorState(seq, None if rev is None else Tid(rev), blocked) for did, seq, rev, blocked in rows}
 
     def _write(self, connection: Connection, actors: Sequence[ActorChanges], moment: str) -> list[tuple[Did, str]]:
         """Write the changes of these actors under a savepoint; returns those that had to be blocked, and why."""
         if not actors:
             return []
-        try:
-            with connection.transaction():
-                self._write_all(connection, actors, moment)
+        fault = self._try_to_write(connection, actors, moment)
+        if fault is None:
             return []
-        except psycopg.Error as error:
-            if is_outage(error):
-                raise
-            fault = error
         if len(actors) > 1:
             half = len(actors) // 2
             return self._write(connection, actors[:half], moment) + self._write(connection, actors[half:], moment)
-        return [(actors[0].did, self._write_blocked(connection, actors[0], describe(fault), moment))]
+        # What decides access is kept, unless that is what is refused.
+        actor, reason = actors[0], describe(fault)
+        if self._try_to_write(connection, [actor.blocked_by(reason)], moment) is not None:
+            self._write_all(connection, [actor.closed_by(reason)], moment)
+        return [(actor.did, reason)]
 
-    def _write_blocked(self, connection: Connection, actor: ActorChanges, reason: str, moment: str) -> str:
-        """Block an actor whose changes are refused, keeping what decides access; without that too if it is what is refused."""
+    def _try_to_write(self, connection: Connection, actors: Sequence[ActorChanges], moment: str) -> psycopg.Error | None:
+        """Write all of it or nothing; the error where the data are refused. Raises psycopg errors for faults of the database."""
         try:
-            with connection.transaction():
-                self._write_all(connection, [actor.blocked_by(reason)], moment)
+            with connection.pipeline():
+                connection.execute("SAVEPOINT changes")
+                self._write_all(connection, actors, moment)
+                connection.execute("RELEASE SAVEPOINT changes")
         except psycopg.Error as error:
             if is_outage(error):
                 raise
-            with connection.transaction():
-                self._write_all(connection, [actor.closed_by(reason)], moment)
-        return reason
+            connection.execute("ROLLBACK TO SAVEPOINT changes")
+            connection.execute("RELEASE SAVEPOINT changes")
+            return error
+        return None
 
     def _write_all(self, connection: Connection, actors: Sequence[ActorChanges], moment: str) -> None:
         """Blocks before enrollments and rows: a resync takes the same order, so that the two cannot wait for each other."""
@@ -174,6 +175,15 @@ def write_posts(connection: Connection, queries: AppViewQueries, *, upserts: Seq
     if upserts:
         # One JSON text: its twenty columns as arrays would cost three times as much in adaptation.
         connection.execute(queries.write_posts, {"rows": orjson.dumps(upserts).decode()})
+
+
+def _position(cursor: psycopg.Cursor[TupleRow]) -> tuple[int, int]:
+    row = cursor.fetchone()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def _states(cursor: psycopg.Cursor[TupleRow]) -> dict[Did, ActorState]:
+    return {did: ActorState(seq, None if rev is None else Tid(rev), blocked) for did, seq, rev, blocked in cursor}
 
 
 def _dids(events: Iterable[Event]) -> set[Did]:

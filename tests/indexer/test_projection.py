@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -12,11 +13,12 @@ import pytest
 from stratos.atproto.syntax import Did
 from stratos.core.boundaries import Boundary
 from stratos.core.log_entry import Action
-from stratos.indexer.appview_db import AppViewDatabase
+from stratos.indexer.appview_db import AppViewDatabase, AppViewDbConfig, DatabaseUnavailable
+from stratos.indexer.appview_sql import AppViewSql
 from stratos.indexer.events import CommitEvent
 from stratos.indexer.projection import ProjectionWriter
 from tests.indexer.rows import NOW, apply, blocked, decoded, enrollments, position, posts, revs, rows
-from tests.indexer.stratos_model import SERVICE_URL, ModelService, boundary, post
+from tests.indexer.stratos_model import SERVICE_URL, START, ModelService, boundary, post
 from tests.postgres import recorded
 from tests.vectors import reference
 
@@ -243,6 +245,45 @@ def test_a_fault_of_the_schema_is_not_blamed_on_actors(appview_db: AppViewDataba
         writer.apply(connection, decoded(service.frames()), NOW)
     assert isinstance(caught.value.__cause__, psycopg.errors.UndefinedTable)
     assert blocked(appview_db) == {}
+
+
+def test_a_post_that_is_deleted_and_created_again_in_one_batch_is_a_new_one(
+    appview_db: AppViewDatabase, service: ModelService
+) -> None:
+    service.create(ANN, key(1), post("old", "writers", created_at="2026-02-01T00:00:00.000Z"))
+    apply(appview_db, service.frames())
+    before = position(appview_db)
+    service.delete(ANN, key(1))
+    service.create(ANN, key(1), post("new", "writers", created_at="2026-02-02T00:00:00.000Z"))
+    apply(appview_db, service.frames(before))
+    assert rows(appview_db, 'SELECT text, "createdAt" FROM stratos_post') == [("new", "2026-02-02T00:00:00.000Z")]
+
+
+def test_the_word_of_a_service_whose_clock_is_ahead_lasts_no_longer(appview_db: AppViewDatabase, service: ModelService) -> None:
+    apply(appview_db, service.frames(), START - timedelta(days=1))
+    assert set(rows(appview_db, 'SELECT "lastChecked" FROM stratos_enrollment')) == {("2026-02-28T00:00:00.000Z",)}
+
+
+def test_a_batch_that_cannot_finish_is_not_blamed_on_the_actor_that_it_stopped_at(
+    appview_db_config: AppViewDbConfig, appview_sql: AppViewSql, appview_db: AppViewDatabase, service: ModelService
+) -> None:
+    service.create(ANN, key(1), post("one", "writers"))
+    apply(appview_db, service.frames())
+    before = position(appview_db)
+    service.update(ANN, key(1), post("two", "writers"))
+    hasty = AppViewDatabase(replace(appview_db_config, statement_timeout=0.3), appview_sql)
+    hasty.open()
+    try:
+        with appview_db.transaction() as holder:
+            holder.execute("SELECT FROM stratos_post FOR UPDATE")
+            with pytest.raises(DatabaseUnavailable):
+                apply(hasty, service.frames(before))
+        assert blocked(appview_db) == {}
+        assert position(appview_db) == before
+        apply(hasty, service.frames(before))
+        assert posts(appview_db) == service.posts()
+    finally:
+        hasty.close()
 
 
 def test_recorded_frames_of_the_reference_become_its_posts(appview_db: AppViewDatabase) -> None:
