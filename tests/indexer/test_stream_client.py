@@ -235,6 +235,32 @@ class SilentSocket:
         await trio.sleep_forever()
 
 
+async def test_a_close_that_fails_does_not_change_why_the_stream_ended() -> None:
+    class RefusingSocket(SilentSocket):
+        async def get_message(self) -> bytes:
+            await trio.lowlevel.checkpoint()
+            return encode_error("FutureCursor", "too far")
+
+    @asynccontextmanager
+    async def connect(url: str, headers: Sequence[tuple[str, str]]) -> AsyncIterator[RefusingSocket]:
+        yield RefusingSocket()
+        raise OSError("the close was not answered")
+
+    config = StreamConfig("http://stratos.test", SYNC_TOKEN)
+    end = await StreamClient(config, connect, rng=random.Random(1)).follow(Received().send)
+    assert end == Refused("FutureCursor", "too far")
+
+
+async def test_a_consumer_that_is_gone_is_not_taken_for_a_lost_connection() -> None:
+    service = ModelService()
+    service.enroll(ANN, "writers")
+    send, receive = trio.open_memory_channel[Sequence[Event]](0)
+    receive.close()
+    config = StreamConfig("http://stratos.test", SYNC_TOKEN)
+    with pytest.raises(ExceptionGroup):
+        await StreamClient(config, service.connect, rng=random.Random(1)).follow(send)
+
+
 async def test_a_dead_peer_is_noticed_by_its_missing_pong(autojump_clock: MockClock) -> None:
     @asynccontextmanager
     async def connect(url: str, headers: Sequence[tuple[str, str]]) -> AsyncIterator[SilentSocket]:
