@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
@@ -85,12 +86,17 @@ async def http(port: int) -> AsyncIterator[HttpConnection]:
         yield HttpConnection(stream)
 
 
+PONG: Final = b"\x8a\x80\0\0\0\0"
+"""An empty pong under a mask of zeros."""
+
+
 class FrameReader:
-    """A websocket subscriber that reads unmasked binary messages and counts them."""
+    """A websocket subscriber that reads binary messages and answers pings, without looking further into them."""
 
     def __init__(self, stream: trio.SocketStream, received: bytes) -> None:
         self._stream = stream
         self._buffer = received
+        self._pinged = False
 
     async def frames(self) -> list[bytes]:
         """The next messages: all that have arrived, at least one. Raises when the stream ends."""
@@ -101,6 +107,9 @@ class FrameReader:
                 raise RuntimeError("the stream ended")
             self._buffer = self._buffer + data if self._buffer else data
             found = self._split()
+            if self._pinged:
+                self._pinged = False
+                await self._stream.send_all(PONG)
         return found
 
     def _split(self) -> list[bytes]:
@@ -116,6 +125,8 @@ class FrameReader:
             opcode = buffer[start] & 0x0F
             if opcode == 2:
                 found.append(buffer[start + header : start + header + length])
+            elif opcode == 9:
+                self._pinged = True
             elif opcode == 8:
                 raise RuntimeError(f"the stream was closed: {buffer[start + header :][:80]!r}")
             start += header + length
