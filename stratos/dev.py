@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import trio
 import typer
@@ -78,7 +77,10 @@ async def run_dev(system: System, backend: Backend, stop: trio.Event) -> None:
 
 
 def _welcome(system: System, service: str, appview: str, indexer: str) -> str:
-    boundary = quote(system.service.allowed_boundaries[0]) if system.service.allowed_boundaries else "(none)"
+    domain = system.service.allowed_domains[0] if system.service.allowed_domains else "(none)"
+    given = system.service.admin_password
+    default = DEFAULTS["STRATOS_ADMIN_PASSWORD"]
+    password = default if given is not None and given.get_secret_value() == default else "$STRATOS_ADMIN_PASSWORD"
     return f"""
 Stratos runs on this machine, in dev mode. Ctrl-C stops it.
 
@@ -93,6 +95,6 @@ First posts: three accounts in two boundaries write, edit, move and delete
 or by hand
 
   curl -s {service}/xrpc/zone.stratos.server.listDomains
-  curl -s {service}/xrpc/zone.stratos.admin.enroll -H 'Authorization: Bearer stratos-dev' \\
-       -H 'Content-Type: application/json' -d '{{"did": "did:web:rei.example", "boundaries": ["{boundary}"]}}'
+  curl -s {service}/xrpc/zone.stratos.admin.enroll -H "Authorization: Bearer {password}" \\
+       -H 'Content-Type: application/json' -d '{{"did": "did:web:rei.example", "boundaries": ["{domain}"]}}'
 """

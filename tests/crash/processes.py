@@ -82,10 +82,13 @@ class Home:
         }
 
     @asynccontextmanager
-    async def service(self, die: Step | None = None, at: int = 1, **settings: str) -> AsyncIterator[Running]:
-        """Run a service for the block; with `die` it kills itself at the n-th time of that step."""
+    async def service(self, die: Step | None = None, at: int = 1, *, clock_behind: int = 0) -> AsyncIterator[Running]:
+        """Run a service for the block; with `die` it kills itself at the n-th time of that step.
+
+        Its clock is `clock_behind` seconds behind.
+        """
         death = () if die is None else ("--die", die.value, "--at", str(at))
-        async with self.program("tests.crash.victim", *death, **settings) as (process, lines):
+        async with self.program("tests.crash.victim", "--clock-behind", str(clock_behind), *death) as (process, lines):
             with trio.fail_after(START_SECONDS):
                 url = await lines.line()
             assert url, f"the service did not start: {self.log.read_text()}"
@@ -105,9 +108,9 @@ class Home:
                 nursery.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def program(self, module: str, *arguments: str, **settings: str) -> AsyncIterator[tuple[trio.Process, Lines]]:
+    async def program(self, module: str, *arguments: str) -> AsyncIterator[tuple[trio.Process, Lines]]:
         """Run a module as a program for the block, with its standard output."""
-        async with self.command((sys.executable, "-m", module, *arguments), **settings) as started:
+        async with self.command((sys.executable, "-m", module, *arguments)) as started:
             yield started
 
     @asynccontextmanager

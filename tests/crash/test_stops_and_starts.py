@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.crash.autopsy import Autopsy
-from tests.crash.clients import Subscriber, actor, enroll
+from tests.crash.clients import Subscriber, actor, enroll, unenroll
 from tests.crash.load import Load, recover
 from tests.crash.processes import SERVE, START_SECONDS, STOP_SECONDS, Home
 
@@ -94,3 +94,24 @@ async def test_a_restored_back_up_hands_no_seq_out_twice(tmp_path: Path) -> None
     restored.check_order()
     assert all(lost.get(row.seq, row.frame) == row.frame for row in restored.rows)
     assert max(lost) < restored.rows[-1].seq
+
+
+async def test_a_clock_that_went_back_hands_no_seq_and_no_rev_out_twice(tmp_path: Path) -> None:
+    home, load = Home.below(tmp_path), Load.of(3, seed=9)
+    async with home.service() as service:
+        await load.enroll(service)
+        await load.write_on(service)
+        assert await service.stop() == 0
+    returning = load.writers[-1]
+    async with home.service(clock_behind=3600) as service:
+        await load.check_acknowledged(service)
+        await load.write_on(service)
+        await unenroll(service.url, returning.did)
+        await enroll(service.url, returning.did)
+        returning.settle({})
+        await load.write_on(service)
+        assert await service.stop() == 0
+    autopsy = Autopsy.of(home.data)
+    autopsy.check_stores(may_lag=False)
+    load.check_log(autopsy, gone=[returning.did])
+    assert home.logged_errors() == []

@@ -1,4 +1,4 @@
-"""The service as a process that kills itself: `python -m tests.crash.victim [--die STEP --at N]`, settings from the environment.
+"""The service as a process that kills itself: `python -m tests.crash.victim [--die STEP --at N] [--clock-behind S]`, settings from the environment.
 
 It is the real composition root on a free loopback port, upon a backend that at the n-th time of one step sends SIGKILL to its
 own process. It prints its base URL once it listens; without `--die` it is the service as it always is. Enrollments are not
@@ -15,7 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
@@ -26,6 +27,7 @@ import trio
 
 from stratos.atproto.syntax import Did
 from stratos.core.log_entry import CommitEntry, Proposal
+from stratos.engine.service import World
 from stratos.logging_setup import configure_logging
 from stratos.resources import sql_directory
 from stratos.serve import open_backend, run_service
@@ -153,6 +155,12 @@ def _watch(connection: Connection, beginning: str, reached: Callable[[], None]) 
         connection.set_trace_callback(None)
 
 
+def _world_behind(seconds: int) -> World:
+    """The real world, with a clock that is behind."""
+    real = World.real()
+    return replace(real, clock=lambda: real.clock() - timedelta(seconds=seconds))
+
+
 def _writes_records(batch: Batch) -> bool:
     return any(_has_operations(commits) for commits in batch.commits.values())
 
@@ -177,10 +185,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--die", type=Step, choices=list(Step))
     parser.add_argument("--at", type=int, default=1)
+    parser.add_argument("--clock-behind", type=int, default=0)
     arguments = parser.parse_args()
     settings = load(ServiceSettings, os.environ).model_copy(update={"port": 0})
     configure_logging(settings.log_level, output=sys.stderr.buffer)
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(World, "real", return_value=_world_behind(arguments.clock_behind)))
         if arguments.die is None:
             backend = open_backend(settings)
         else:
