@@ -66,6 +66,7 @@ def build_service(settings: ServiceSettings, backend: Backend, network: Identity
             cooldown_jitter=settings.write_rate_cooldown_jitter_ms / 1000,
         ),
         retention=timedelta(hours=settings.log_retention_hours),
+        view_bytes=settings.record_view_bytes,
     )
     signing_hex = settings.signing_key_hex
     master = settings.master_key

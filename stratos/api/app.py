@@ -52,12 +52,12 @@ class StratosApp(XrpcApp):
         self._service = service
         self._supervisor = supervisor
         self._writes = RepoWrites(service.repository)
-        self._sync = Sync(backend, gate, max_exports=config.max_exports)
+        self._sync = Sync(backend, gate, service.views, max_exports=config.max_exports)
         dispatcher = XrpcDispatcher(
             {
                 **self._writes.methods(),
-                **RepoReads(backend, gate, service.network).methods(),
-                **Hydration(backend, gate).methods(),
+                **RepoReads(backend, gate, service.views, service.network).methods(),
+                **Hydration(backend, gate, service.views).methods(),
                 **self._sync.methods(),
                 **EnrollmentMethods(backend.enrollments, desk, gate, public_resolve=config.public_resolve).methods(),
                 **ServerInfo(service.identity).methods(),

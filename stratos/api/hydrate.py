@@ -8,14 +8,16 @@ import trio
 
 from stratos.api.auth import EnrollmentGate
 from stratos.api.errors import invalid_request, record_not_found
-from stratos.api.record_view import view_of
-from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall
+from stratos.api.xrpc import Access, Method, Rendered, Reply, Verb, XrpcCall, rendered_list
 from stratos.atproto.data_model import Json
 from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did
 from stratos.core.access import Viewer
+from stratos.engine.record_views import RecordViews
 from stratos.storage.ports import Backend
 
 MAX_URIS: Final = 100
+OWNERS_PER_TURN: Final = 8
+"""Stores read between two turns of other tasks: below a millisecond."""
 
 _Path = tuple[str, str]
 
@@ -23,9 +25,10 @@ _Path = tuple[str, str]
 class Hydration:
     """Says `blocked` only to enrolled viewers; to everybody else what they may not read is not there."""
 
-    def __init__(self, backend: Backend, gate: EnrollmentGate) -> None:
+    def __init__(self, backend: Backend, gate: EnrollmentGate, views: RecordViews) -> None:
         self._backend = backend
         self._gate = gate
+        self._views = views
 
     def methods(self) -> dict[str, Method]:
         """The methods by NSID."""
@@ -46,9 +49,9 @@ class Hydration:
             stored = None if store is None else store.record(*path)
         if stored is None or (wanted is not None and wanted != stored.cid):
             raise record_not_found()
-        view = view_of(viewer, owner, stored)
+        view = self._views.view(viewer, owner, stored)
         if view is not None:
-            return view
+            return Rendered(view)
         if viewer.enrolled:
             raise invalid_request("Record blocked due to boundary restrictions", "RecordBlocked")
         raise record_not_found()
@@ -56,7 +59,7 @@ class Hydration:
     async def hydrate_records(self, call: XrpcCall) -> Reply:
         """Up to 100 records: grouped by owner in order of first appearance, within an owner in the order asked.
 
-        Yields to other tasks between owners, each of whom is one query of one store.
+        Each owner is one query of one store; other tasks get their turn after every few of them.
         """
         uris = call.input.items("uris")
         if uris is None:
@@ -72,17 +75,18 @@ class Hydration:
                 answer.not_found.append(uri)
             else:
                 by_owner.setdefault(located[0], []).append((uri, located[1]))
-        for owner, asked in by_owner.items():
+        for number, (owner, asked) in enumerate(by_owner.items(), 1):
             self._hydrate(viewer, owner, asked, answer)
-            await trio.lowlevel.checkpoint()
-        return {"records": answer.records, "notFound": answer.not_found, "blocked": answer.blocked}
+            if number % OWNERS_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()
+        return rendered_list("records", answer.records, {"notFound": answer.not_found, "blocked": answer.blocked})
 
     def _hydrate(self, viewer: Viewer, owner: Did, asked: list[tuple[str, _Path]], answer: _Answer) -> None:
         with self._backend.actors.open(owner) as store:
             found = {} if store is None else store.records_at([path for _, path in asked])
         for uri, path in asked:
             stored = found.get(path)
-            view = None if stored is None else view_of(viewer, owner, stored)
+            view = None if stored is None else self._views.view(viewer, owner, stored)
             if view is not None:
                 answer.records.append(view)
             elif stored is not None and viewer.enrolled:
@@ -95,7 +99,7 @@ class _Answer:
     """The three lists of an answer while they are filled."""
 
     def __init__(self) -> None:
-        self.records: list[Json] = []
+        self.records: list[bytes] = []
         self.not_found: list[Json] = []
         self.blocked: list[Json] = []
 

@@ -9,11 +9,11 @@ from structlog.typing import FilteringBoundLogger
 
 from stratos.api.auth import EnrollmentGate
 from stratos.api.errors import record_not_found, repo_not_found
-from stratos.api.record_view import view_of
-from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall, under_both_names
+from stratos.api.xrpc import Access, Method, Rendered, Reply, Verb, XrpcCall, rendered_list, under_both_names
 from stratos.atproto.data_model import Json
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
 from stratos.engine.identity import Identity, IdentityError
+from stratos.engine.record_views import RecordViews
 from stratos.storage.ports import Backend
 
 MAX_PAGE: Final = 100
@@ -24,10 +24,11 @@ _log: FilteringBoundLogger = structlog.get_logger(__name__)
 class RepoReads:
     """The reading methods; all reads are of one open store, on the event loop."""
 
-    def __init__(self, backend: Backend, gate: EnrollmentGate, network: Identity) -> None:
+    def __init__(self, backend: Backend, gate: EnrollmentGate, views: RecordViews, network: Identity) -> None:
         """`network` resolves the DIDs and handles of the accounts."""
         self._backend = backend
         self._gate = gate
+        self._views = views
         self._network = network
 
     def methods(self) -> dict[str, Method]:
@@ -51,10 +52,10 @@ class RepoReads:
         wanted = call.params.cid("cid")
         if stored is None or (wanted is not None and wanted != stored.cid):
             raise record_not_found()
-        view = view_of(viewer, owner, stored)
+        view = self._views.view(viewer, owner, stored)
         if view is None:
             raise record_not_found()
-        return view
+        return Rendered(view)
 
     async def list_records(self, call: XrpcCall) -> Reply:
         """A page of a collection; what the viewer may not read is left out of the page, after it was read."""
@@ -73,9 +74,10 @@ class RepoReads:
                 after=None if cursor is None else cursor.rpartition("/")[2],
                 reverse=call.params.boolean("reverse", False),
             )
-        views = [view_of(viewer, owner, stored) for stored in page]
-        records: list[Json] = [view for view in views if view is not None]
-        return {"records": records, "cursor": page[-1].rkey} if len(page) == limit else {"records": records}
+        views = [self._views.view(viewer, owner, stored) for stored in page]
+        records = [view for view in views if view is not None]
+        more: dict[str, Json] = {"cursor": page[-1].rkey} if len(page) == limit else {}
+        return rendered_list("records", records, more)
 
     async def describe_repo(self, call: XrpcCall) -> Reply:
         """Whose repository this is and which collections it has. The DID stands in for a handle that cannot be resolved."""

@@ -16,7 +16,6 @@ from trio import to_thread
 from stratos.api.auth import EnrollmentGate, ServiceCaller, User
 from stratos.api.credentials import AppView
 from stratos.api.errors import busy, invalid_request, not_authenticated, record_not_found, repo_not_found
-from stratos.api.record_view import view_of
 from stratos.api.xrpc import Access, Bytes, Method, Reply, SendChunk, Streamed, Verb, XrpcCall
 from stratos.atproto.car import encode_block, encode_header
 from stratos.atproto.cid import Cid
@@ -25,6 +24,7 @@ from stratos.atproto.data_model import Json
 from stratos.atproto.mst import MissingBlock, Mst
 from stratos.atproto.syntax import Did, InvalidSyntax, Tid, parse_did, record_path
 from stratos.core.access import Viewer
+from stratos.engine.record_views import RecordViews
 from stratos.storage.ports import ActorStore, Backend, StorageFault
 
 CAR: Final = "application/vnd.ipld.car"
@@ -36,9 +36,10 @@ _PROOF_ATTEMPTS: Final = 3
 class Sync:
     """The sync methods. An export runs in a thread of its own kind, in slices; at most `max_exports` are under way."""
 
-    def __init__(self, backend: Backend, gate: EnrollmentGate, *, max_exports: int) -> None:
+    def __init__(self, backend: Backend, gate: EnrollmentGate, views: RecordViews, *, max_exports: int) -> None:
         self._backend = backend
         self._gate = gate
+        self._views = views
         self._max_exports = max_exports
         self._exports = 0
         self._exports_total = 0
@@ -66,7 +67,7 @@ class Sync:
                 raise repo_not_found()
             for _ in range(_PROOF_ATTEMPTS):
                 with suppress(MissingBlock, _Torn):
-                    return Bytes(CAR, _proof(store, viewer, owner, path))
+                    return Bytes(CAR, _proof(store, self._views, viewer, owner, path))
         raise StorageFault(f"{'/'.join(path)} of {owner} cannot be proven from the blocks that are stored")
 
     async def get_repo(self, call: XrpcCall) -> Reply:
@@ -124,13 +125,13 @@ class _Torn(Exception):
     """Two reads saw different states of the repository."""
 
 
-def _proof(store: ActorStore, viewer: Viewer, owner: Did, path: tuple[str, str]) -> bytes:
+def _proof(store: ActorStore, views: RecordViews, viewer: Viewer, owner: Did, path: tuple[str, str]) -> bytes:
     """A CAR of the commit, the nodes on the record's path, and the record.
 
     Raises XrpcError RecordNotFound; MissingBlock and _Torn where a write came between two reads.
     """
     stored = store.record(*path)
-    if stored is None or view_of(viewer, owner, stored) is None:
+    if stored is None or views.view(viewer, owner, stored) is None:
         raise record_not_found()
     root = store.root()
     commit = store.block(root.commit)

@@ -7,7 +7,7 @@ spec §0.5.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
@@ -86,7 +86,20 @@ class Streamed:
     produce: Callable[[SendChunk], Awaitable[None]]
 
 
-Reply = dict[str, Json] | Bytes | Streamed
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer that is JSON already."""
+
+    json: bytes
+
+
+def rendered_list(name: str, items: Sequence[bytes], more: Mapping[str, Json]) -> Rendered:
+    """An object with one list, whose items are JSON already, before its other members."""
+    head = b"{%s:[%s]" % (orjson.dumps(name), b",".join(items))
+    return Rendered(head + b"," + orjson.dumps(more)[1:] if more else head + b"}")
+
+
+Reply = dict[str, Json] | Rendered | Bytes | Streamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +207,10 @@ class XrpcDispatcher:
         reply = await method.handler(XrpcCall(nsid, params, value, credential, trace_id))
         if isinstance(reply, Bytes | Streamed):
             return reply
+        json = reply.json if isinstance(reply, Rendered) else orjson.dumps(reply)
         if self._checks_output:
-            self._lexicons.check_output(nsid, object_from_json(reply))
-        return Bytes(_JSON_UTF8, orjson.dumps(reply))
+            self._lexicons.check_output(nsid, object_from_json(orjson.loads(json)))
+        return Bytes(_JSON_UTF8, json)
 
     def _find(self, nsid: str, verb: str) -> Method:
         method = self._methods.get(nsid)

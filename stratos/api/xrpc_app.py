@@ -7,7 +7,7 @@ and templates, go the whole way.
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -36,7 +36,7 @@ MAX_PAGE_BODY_BYTES: Final = 100 * 1024
 DISCARDED_BODY_BYTES: Final = 64 * 1024
 DISCARD_SECONDS: Final = 1.0
 HEALTH_PATH: Final = "/xrpc/_health"
-TRACE_ID_BYTES: Final = 8
+TRACE_ID_BITS: Final = 64
 OK: Final = 200
 SWITCHING_PROTOCOLS: Final = 101
 CLIENT_GONE: Final = 499
@@ -55,7 +55,7 @@ class XrpcApp(QuartTrio):
         sockets: Mapping[str, SocketHandler],
         requests: RequestStatistics,
         clock: Callable[[], float] = time.perf_counter,
-        new_trace_id: Callable[[], str] = lambda: secrets.token_hex(TRACE_ID_BYTES),
+        new_trace_id: Callable[[], str] | None = None,
         answer_headers: Callable[[RequestHead], Mapping[str, str]] | None = None,
     ) -> None:
         """`sockets` are the websocket endpoints by NSID. `clock` gives seconds for durations.
@@ -70,7 +70,7 @@ class XrpcApp(QuartTrio):
         self._sockets = sockets
         self._requests = requests
         self._clock = clock
-        self._new_trace_id = new_trace_id
+        self._new_trace_id = new_trace_id or _trace_ids()
         self._answer_headers = answer_headers or (lambda _: {})
         self._server: HttpServer | None = None
         self.asgi_http_class = _HttpConnection
@@ -192,6 +192,12 @@ async def _page_error(error: Exception) -> Response:
         _log.error("request failed", path=current_request.path, exc_info=error)
         found = internal_error(message="Internal server error")
     return Response(orjson.dumps(found.envelope()), found.status, dict(found.headers), content_type=f"{JSON}; charset=utf-8")
+
+
+def _trace_ids() -> Callable[[], str]:
+    """Makes trace ids: unlikely to repeat, and no secrets, so that the system need not be asked for each."""
+    chance = random.Random()
+    return lambda: f"{chance.getrandbits(TRACE_ID_BITS):0{TRACE_ID_BITS // 4}x}"
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:

@@ -11,6 +11,7 @@ from itertools import zip_longest
 import structlog
 import trio
 
+from stratos.atproto.syntax import Did
 from stratos.core.log_entry import EnrollmentAction, EnrollmentEntry, LoggedEntry, Proposal
 from stratos.engine.log_tail import LogTail
 from stratos.storage.ports import Appended, AppendOutcome, Backend, StorageFault
@@ -40,9 +41,18 @@ class _Waiting:
 class CommitLog:
     """Appends proposals in one total order and tells waiters how far it has come."""
 
-    def __init__(self, backend: Backend, *, clock: Callable[[], datetime], limits: LogLimits) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        clock: Callable[[], datetime],
+        limits: LogLimits,
+        purged: Callable[[Did], None] = lambda _: None,
+    ) -> None:
+        """`purged` is told of each account that was unenrolled, before whoever asked for it is answered."""
         self._backend = backend
         self._clock = clock
+        self._purged = purged
         self._limits = limits
         self._send, self._receive = trio.open_memory_channel[_Waiting](limits.queue)
         self._thread = trio.CapacityLimiter(1)
@@ -151,6 +161,7 @@ class CommitLog:
             last = proposal.entries[-1]
             if isinstance(last, EnrollmentEntry) and last.action is EnrollmentAction.UNENROLL and isinstance(outcome, Appended):
                 self._tail.forget(proposal.did, before=outcome.entries[-1].seq)
+                self._purged(proposal.did)
         self._head = logged[-1].seq
         moved, self._moved = self._moved, trio.Event()
         moved.set()

@@ -66,6 +66,7 @@ class Planner:
         change = tree.change()
         rev = self._next_rev(root.rev)
         commit = sign_commit(did, rev, change.root, key)
+        store.nodes().put(commit.cid, change.root)
         entry = CommitEntry(
             did=did,
             rev=rev,
@@ -155,6 +156,10 @@ def first_commit(did: Did, rev: Tid, key: SigningKey) -> CommitEntry:
 
 
 def _tree_root(store: ActorStore, commit: Cid) -> Cid:
+    """The root of a commit's tree; what was planned here a moment ago is in the cache, under the commit's CID."""
+    known = store.nodes().get(commit)
+    if isinstance(known, Cid):
+        return known
     block = store.block(commit)
     if block is None:
         raise StorageFault(f"the head commit {commit} is not in its actor store")

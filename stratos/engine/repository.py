@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -139,7 +139,7 @@ class RepositoryWriter:
         paths: set[str] = set()
         for write in writes:
             if isinstance(write, Create) and write.rkey is None:
-                write = replace(write, rkey=self._parts.tids.next())
+                write = Create(write.collection, self._parts.tids.next(), write.record)
             try:
                 collection = parse_nsid(write.collection)
                 rkey = parse_rkey(write.rkey or "")

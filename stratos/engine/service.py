@@ -23,6 +23,7 @@ from stratos.engine.firehose import Firehose, StreamLimits
 from stratos.engine.identity import Identity
 from stratos.engine.keyring import Keyring
 from stratos.engine.rate_limit import WriteLimiter, WriteRate
+from stratos.engine.record_views import DEFAULT_MAX_BYTES, RecordViews
 from stratos.engine.repository import RepositoryWriter, WriterParts
 from stratos.engine.retention import Retention, RetentionPolicy
 from stratos.storage.ports import Backend
@@ -51,6 +52,7 @@ class ServiceLimits:
     stream: StreamLimits = field(default_factory=StreamLimits)
     writes: WriteRate = field(default_factory=WriteRate)
     retention: timedelta = DEFAULT_RETENTION
+    view_bytes: int = DEFAULT_MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class StratosService:
     repository: RepositoryWriter
     enrollment: EnrollmentDesk
     firehose: Firehose
+    views: RecordViews
     retention: Retention
     limiter: WriteLimiter
     keyring: Keyring
@@ -97,7 +100,8 @@ class StratosService:
         world: World,
     ) -> StratosService:
         """Put the engine together upon an open backend; starts nothing. `network` resolves the DIDs and handles of others."""
-        log = CommitLog(backend, clock=world.clock, limits=limits.log)
+        views = RecordViews(limits.view_bytes)
+        log = CommitLog(backend, clock=world.clock, limits=limits.log, purged=lambda _: views.forget_all())
         locks = ActorLocks()
         tids = TidClock(lambda: int(world.clock().timestamp() * 1_000_000), world.rng.randrange(1024))
         bulk_thread = trio.CapacityLimiter(1)
@@ -126,6 +130,7 @@ class StratosService:
                 policy, backend=backend, log=log, locks=locks, keyring=keyring, tids=tids, clock=world.clock
             ),
             firehose=Firehose(backend, log, service_url=identity.public_url, limits=limits.stream),
+            views=views,
             retention=Retention(backend, RetentionPolicy(keep=limits.retention), clock=world.clock, bulk_thread=bulk_thread),
             limiter=limiter,
             keyring=keyring,
@@ -140,6 +145,7 @@ class StratosService:
             "actors": self.backend.actors.statistics(),
             "limiter": self.limiter.statistics(),
             "keyring": self.keyring.statistics(),
+            "record_views": self.views.statistics(),
             "retention": self.retention.statistics(),
             "enrollments": self.backend.enrollments.statistics(),
         }

@@ -207,6 +207,9 @@ class ServiceSettings(ListenerSettings):
     node_cache_nodes: Positive = Field(
         1_024, alias="STRATOS_NODE_CACHE_NODES", description="Tree nodes cached for each open repository"
     )
+    record_view_bytes: Positive = Field(
+        16 * 1024**2, alias="STRATOS_RECORD_VIEW_BYTES", description="Records kept in memory as JSON, in bytes"
+    )
     log_queue: Positive = Field(1_000, alias="STRATOS_LOG_QUEUE", description="Writes waiting for the log's writer")
     log_tail_entries: Positive = Field(
         10_000, alias="STRATOS_LOG_TAIL_ENTRIES", description="Newest log entries kept in memory for subscribers"

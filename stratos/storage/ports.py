@@ -112,11 +112,11 @@ class ActorStore(Protocol):
         """How many records the repository holds."""
 
     def nodes(self) -> NodeCache:
-        """A bounded cache of decoded MST nodes that lives and dies with this open store."""
+        """A bounded cache of decoded blocks, MST nodes above all, that lives and dies with this open store."""
 
 
 class NodeCache(Protocol):
-    """A bounded mapping from node CID to decoded MST node, safe to lose at any moment."""
+    """A bounded mapping from a block's CID to what was decoded from it, safe to lose at any moment."""
 
     def get(self, cid: Cid) -> object | None:
         """The node, if it is cached."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from stratos.api.hydrate import OWNERS_PER_TURN
 from stratos.atproto.cid import Cid
 from tests.api.builders import Answer, Api
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS
@@ -130,6 +131,7 @@ async def test_each_owner_is_one_query_and_others_run_in_between(api: Api, monke
     """Many owners' stores are read without keeping everybody else waiting for all of them."""
     mine = [await api.create(SAKURA, f"{n}", WRITERS) for n in range(3)]
     others = [await api.create(REI, "hello", WRITERS), await api.create(KAORUKO, "hello", EDITORS)]
+    strangers = [f"at://did:plc:stranger{number}/{POST}/3kaaaaaaaaa2a" for number in range(OWNERS_PER_TURN - 2)]
     events: list[str] = []
     stores = api.engine.service.backend.actors
     opened = stores.open
@@ -147,8 +149,9 @@ async def test_each_owner_is_one_query_and_others_run_in_between(api: Api, monke
     monkeypatch.setattr(stores, "open", noted)
     async with trio.open_nursery() as nursery:
         await nursery.start(bystander)
-        await hydrated(api, REI, [*mine, *others])
+        await hydrated(api, REI, [*mine, others[0], *strangers, others[1]])
         nursery.cancel_scope.cancel()
     opens = [index for index, event in enumerate(events) if event != "bystander"]
-    assert [events[index] for index in opens] == [SAKURA, REI, KAORUKO]
-    assert "bystander" in events[opens[0] : opens[2]]
+    assert [events[index] for index in opens][::OWNERS_PER_TURN] == [SAKURA, KAORUKO]
+    assert len(opens) == OWNERS_PER_TURN + 1
+    assert "bystander" in events[opens[0] : opens[-1]]

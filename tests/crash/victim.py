@@ -1,8 +1,8 @@
-"""The service as a process that kills itself: `python -m tests.crash.victim [--die STEP --at N] [--clock-behind S]`, settings from the environment.
+"""The service as a process that kills itself: `python -m tests.crash.victim [--die STEP --at N] [--clock-behind S]`.
 
-It is the real composition root on a free loopback port, upon a backend that at the n-th time of one step sends SIGKILL to its
-own process. It prints its base URL once it listens; without `--die` it is the service as it always is. Enrollments are not
-counted, so that a test may set up its accounts first.
+Settings come from the environment. It is the real composition root on a free loopback port, upon a backend that at the n-th
+time of one step sends SIGKILL to its own process. It prints its base URL once it listens; without `--die` it is the service
+as it always is. Enrollments are not counted, so that a test may set up its accounts first.
 """
 
 from __future__ import annotations

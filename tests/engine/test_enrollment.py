@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from stratos.atproto.syntax import Did
+from stratos.core.access import Viewer
 from stratos.core.attestation import verify_attestation
 from stratos.core.boundaries import Boundary
 from stratos.core.enrollment import Enrollment
 from stratos.core.outcomes import Reason, Refusal
-from tests.engine.builders import EDITORS, REI, SAKURA, WRITERS, Engine, message
+from tests.engine.builders import EDITORS, POST, REI, SAKURA, WRITERS, Engine, message
 
 
 async def test_an_enrollment_brings_key_repository_and_entry(engine: Engine) -> None:
@@ -89,8 +90,13 @@ async def test_changes_of_an_unknown_account_are_not_found(engine: Engine) -> No
 async def test_an_account_that_left_begins_anew_above_its_old_revs(engine: Engine) -> None:
     first = await engine.enroll(REI, WRITERS)
     old = await engine.post(REI, "a secret", WRITERS)
-    assert await engine.service.enrollment.unenroll(REI) is None
     backend = engine.service.backend
+    with backend.actors.open(REI) as store:
+        for record in () if store is None else store.records(POST, limit=1):
+            engine.service.views.view(Viewer(REI, frozenset(), enrolled=True), REI, record)
+    assert engine.service.views.statistics()["entries"] == 1
+    assert await engine.service.enrollment.unenroll(REI) is None
+    assert engine.service.views.statistics()["entries"] == 0
     assert backend.enrollments.get(REI) is None
     assert backend.enrollments.sealed_key(REI) is None
     with backend.actors.open(REI) as store:

@@ -1,8 +1,5 @@
 -- The effects of one commit, in the order in which they run.
 
--- name: root
-SELECT cid, seq FROM stratos_repo_root;
-
 -- name: put_block
 -- A block that is referenced anew counts as new, so that an export `since` a rev holds every block its changes refer to.
 INSERT INTO stratos_repo_block (cid, repoRev, size, content) VALUES (?, ?, ?, ?)

@@ -12,6 +12,9 @@ from threading import Lock, RLock
 from typing import Final
 from zlib import crc32
 
+from stratos.atproto.cid import Cid
+from stratos.atproto.syntax import Tid
+from stratos.storage.ports import RepoRoot
 from stratos.storage.sql_files import Migration, Statements
 from stratos.storage.sqlite.actor_paths import DATABASE_NAME, sync_directories
 from stratos.storage.sqlite.connection import connect, faults, transaction
@@ -48,6 +51,7 @@ class ActorDatabase:
         self._turn = RLock()
         self._use = Lock()
         self._snapshots = 0
+        self._applied_root: RepoRoot | None = None
         self._closed = False
         self._writer: sqlite3.Connection | None = None
         with faults(f"opening {self.path}"):
@@ -67,6 +71,17 @@ class ActorDatabase:
         """The reading connection for the block, which must be short and must not wait for anything."""
         with faults(f"reading {self.path}"), self._turn, self._use:
             yield self._reader
+
+    def root(self) -> RepoRoot | None:
+        """The repository's root, None before the first commit; from memory where it was applied by this process.
+
+        The one writer says what it applied; inside a snapshot the root is that of the snapshot.
+        """
+        if self._applied_root is not None and self._snapshots == 0:
+            return self._applied_root
+        with self.read() as connection:
+            row: tuple[bytes, str, int] | None = connection.execute(self.sql["read.root"]).fetchone()
+        return None if row is None else RepoRoot(Cid(row[0]), Tid(row[1]), row[2])
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -88,6 +103,10 @@ class ActorDatabase:
         with faults(f"writing {self.path}"), transaction(self._open_writer()) as connection:
             yield connection
 
+    def applied(self, root: RepoRoot | None) -> None:
+        """What the one writer made the root; None where it cannot say."""
+        self._applied_root = root
+
     def checkpoint(self, actors: Path) -> None:
         """Make everything written so far durable, and the directories up to `actors` that lead to it."""
         with faults(f"checkpointing {self.path}"):
@@ -101,6 +120,7 @@ class ActorDatabase:
         """Close both connections, after a read under way; a second call does nothing."""
         with self._use:
             self._closed = True
+            self._applied_root = None
             self._reader.close()
         if self._writer is not None:
             self._writer.close()

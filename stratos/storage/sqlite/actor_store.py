@@ -39,11 +39,10 @@ class SqliteActorStore:
 
     def root(self) -> RepoRoot:
         """The current root."""
-        with self._database.read() as connection:
-            row: tuple[bytes, str, int] | None = connection.execute(self._sql["read.root"]).fetchone()
-        if row is None:
+        root = self._database.root()
+        if root is None:
             raise StorageFault(f"{self._database.path} has no root")
-        return RepoRoot(Cid(row[0]), Tid(row[1]), row[2])
+        return root
 
     def snapshot(self) -> AbstractContextManager[None]:
         """All reads of the block see one moment."""
@@ -77,6 +76,9 @@ class SqliteActorStore:
 
     def records_at(self, paths: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], StoredRecord]:
         """Several records by (collection, rkey); what is missing or taken down is left out."""
+        if len(paths) == 1:
+            found = self.record(*paths[0])
+            return {} if found is None else {paths[0]: found}
         with self._database.read() as connection:
             rows: list[_RecordRow] = connection.execute(self._sql["read.records_at"], (json.dumps(paths),)).fetchall()
         return {(row[0], row[1]): _stored(row) for row in rows}

@@ -222,6 +222,5 @@ class SqliteActorStores:
 
 def _root_seq(database: ActorDatabase) -> int:
     """The seq of the last commit applied; 0 for none."""
-    with database.read() as connection:
-        row: tuple[bytes, int] | None = connection.execute(database.sql["apply.root"]).fetchone()
-    return 0 if row is None else row[1]
+    root = database.root()
+    return 0 if root is None else root.seq

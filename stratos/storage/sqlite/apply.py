@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stratos.atproto import dag_cbor
-from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import format_datetime
 from stratos.core.backlinks import backlinks
 from stratos.core.log_entry import Action, CommitEntry, RecordOp
-from stratos.storage.ports import StorageFault
+from stratos.storage.ports import RepoRoot, StorageFault
 from stratos.storage.sql_files import Statements
 from stratos.storage.sqlite.actor_database import ActorDatabase
 from stratos.storage.sqlite.instants import from_microseconds
@@ -35,9 +34,10 @@ def apply_commits(database: ActorDatabase, commits: Sequence[LoggedCommit]) -> N
 
     Raises GapBefore, or StorageFault when the store could not do it; nothing was applied then.
     """
+    root = database.root()
+    database.applied(None)
     with database.write() as connection:
-        root: tuple[bytes, int] | None = connection.execute(database.sql["apply.root"]).fetchone()
-        commit, seq = (None, 0) if root is None else (Cid(root[0]), root[1])
+        commit, seq = (None, 0) if root is None else (root.commit, root.seq)
         for logged in commits:
             if logged.seq <= seq:
                 continue
@@ -48,6 +48,8 @@ def apply_commits(database: ActorDatabase, commits: Sequence[LoggedCommit]) -> N
                 )
             _Application(connection, database.sql, logged).run()
             commit, seq = logged.entry.commit, logged.seq
+            root = RepoRoot(commit, logged.entry.rev, seq)
+    database.applied(root)
 
 
 class _Application:
