@@ -28,9 +28,10 @@ class DataDirectoryInUse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """A proposal is durable; its entries as logged, in order."""
+    """A proposal is durable: its entries as logged, in order, and the last `seq` of the log before them, whoever wrote that."""
 
     entries: tuple[LoggedEntry, ...]
+    after: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,8 @@ class _Append:
     def _append(self, proposal: Proposal) -> AppendOutcome:
         if self._head_after(proposal) is None:
             return HeadMoved(proposal.did)
-        return Appended(tuple(self._append_entry(entry) for entry in proposal.entries))
+        after = self._seq
+        return Appended(tuple(self._append_entry(entry) for entry in proposal.entries), after)
 
     def _head_after(self, proposal: Proposal) -> _Head | None:
         """The head that a proposal leads to; None when one of its commits does not follow the head before it."""
