@@ -12,6 +12,7 @@ from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
 from stratos.core.enrollment import Enrollment
 from stratos.core.outcomes import Reason, Refusal
 from stratos.engine.enrollment import EnrollmentDesk
+from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Enrollments
 
 _PREFIX: Final = "zone.stratos.admin"
@@ -21,8 +22,9 @@ _FAULT: Final = "InternalError"
 class AdminMethods:
     """Reads its bodies itself: the contract words their errors."""
 
-    def __init__(self, enrollments: Enrollments, desk: EnrollmentDesk) -> None:
+    def __init__(self, enrollments: Enrollments, reads: StoreReads, desk: EnrollmentDesk) -> None:
         self._enrollments = enrollments
+        self._reads = reads
         self._desk = desk
 
     def methods(self) -> dict[str, Method]:
@@ -82,7 +84,8 @@ class AdminMethods:
         """A page of the enrolled accounts, active or not, in DID order."""
         limit = call.params.integer("limit", 0)
         cursor = call.params.optional_text("cursor")
-        page = self._enrollments.page(after=None if cursor is None else Did(cursor), limit=limit)
+        after = None if cursor is None else Did(cursor)
+        page = await self._reads(lambda: self._enrollments.page(after=after, limit=limit))
         listed: list[Json] = [
             {
                 "did": enrollment.did,

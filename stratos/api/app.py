@@ -44,7 +44,8 @@ class StratosApp(XrpcApp):
         `checks_output` holds every answer against its lexicon, as the tests do.
         """
         backend, desk = service.backend, service.enrollment
-        gate = EnrollmentGate(backend.enrollments)
+        reads = service.reads
+        gate = EnrollmentGate(backend.enrollments, reads)
         verifiers = authenticator(config)
         if credentials is not None:
             verifiers = authenticator(config, credentials.verifiers, unknown=credentials.dpop.required)
@@ -52,16 +53,16 @@ class StratosApp(XrpcApp):
         self._service = service
         self._supervisor = supervisor
         self._writes = RepoWrites(service.repository)
-        self._sync = Sync(backend, gate, service.views, max_exports=config.max_exports)
+        self._sync = Sync(backend, reads, gate, service.views, max_exports=config.max_exports)
         dispatcher = XrpcDispatcher(
             {
                 **self._writes.methods(),
-                **RepoReads(backend, gate, service.views, service.network).methods(),
-                **Hydration(backend, gate, service.views).methods(),
+                **RepoReads(reads, gate, service.views, service.network).methods(),
+                **Hydration(reads, gate, service.views).methods(),
                 **self._sync.methods(),
-                **EnrollmentMethods(backend.enrollments, desk, gate, public_resolve=config.public_resolve).methods(),
+                **EnrollmentMethods(desk, gate, public_resolve=config.public_resolve).methods(),
                 **ServerInfo(service.identity).methods(),
-                **AdminMethods(backend.enrollments, desk).methods(),
+                **AdminMethods(backend.enrollments, reads, desk).methods(),
             },
             lexicons=service.lexicons,
             authenticator=verifiers,

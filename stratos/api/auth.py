@@ -8,6 +8,7 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
 from typing import Final, Protocol
 
@@ -16,7 +17,9 @@ from stratos.api.errors import UNAUTHORIZED, XrpcError, not_authenticated, refus
 from stratos.api.request import RequestHead
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
 from stratos.core.access import ANONYMOUS, Viewer
+from stratos.core.enrollment import Enrollment
 from stratos.core.outcomes import Reason, Refusal
+from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Enrollments
 
 _NOT_ENROLLED: Final = Refusal(Reason.NOT_ENROLLED, "User is not enrolled in this Stratos service")
@@ -131,36 +134,43 @@ class AdminGate:
 class UserGate(Protocol):
     """Decides who passes as a user of this deployable."""
 
-    def require_user(self, credential: Credential) -> User:
+    async def require_user(self, credential: Credential) -> User:
         """The calling user. Raises XrpcError for whoever is none."""
 
 
 class EnrollmentGate:
     """What enrollment makes of a caller: who passes as a user, and who sees what. Asked anew for each call (I9)."""
 
-    def __init__(self, enrollments: Enrollments) -> None:
+    def __init__(self, enrollments: Enrollments, reads: StoreReads) -> None:
         self._enrollments = enrollments
+        self._reads = reads
 
-    def require_user(self, credential: Credential) -> User:
+    async def require_user(self, credential: Credential) -> User:
         """The calling user, who is known to this service; whether the enrollment is active, a write asks once more.
 
         Raises XrpcError: 401 for anybody else, 400 NotEnrolled.
         """
         if not isinstance(credential, User):
             raise not_authenticated("Authorization required")
-        if self._enrollments.get(credential.did) is None:
+        if await self.enrollment(credential.did) is None:
             raise refused(_NOT_ENROLLED)
         return credential
 
-    def viewer(self, credential: Credential) -> Viewer:
+    async def viewer(self, credential: Credential) -> Viewer:
         """The caller as the access predicate sees it. The sync token has no DID and so reads nobody's private records."""
         did = credential.did if isinstance(credential, User | ServiceCaller) else None
         if did is None:
             return ANONYMOUS
-        enrollment = self._enrollments.get(did)
+        enrollment = await self.enrollment(did)
         if enrollment is None or not enrollment.active:
             return Viewer(did, frozenset(), enrolled=False)
         return Viewer(did, frozenset(enrollment.boundaries), enrolled=True)
+
+    async def enrollment(self, did: Did) -> Enrollment | None:
+        """The enrollment of an account as it is now."""
+        if self._enrollments.at_hand(did):
+            return self._enrollments.get(did)
+        return await self._reads(partial(self._enrollments.get, did))
 
 
 def authenticator(

@@ -8,14 +8,12 @@ from stratos.api.errors import not_authenticated, refused
 from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall
 from stratos.atproto.data_model import Json
 from stratos.engine.enrollment import EnrollmentDesk
-from stratos.storage.ports import Enrollments
 
 
 class EnrollmentMethods:
     """With `public_resolve` anybody may resolve anybody's boundaries; else only enrolled callers and trusted services."""
 
-    def __init__(self, enrollments: Enrollments, desk: EnrollmentDesk, gate: EnrollmentGate, *, public_resolve: bool) -> None:
-        self._enrollments = enrollments
+    def __init__(self, desk: EnrollmentDesk, gate: EnrollmentGate, *, public_resolve: bool) -> None:
         self._desk = desk
         self._gate = gate
         self._public_resolve = public_resolve
@@ -36,7 +34,7 @@ class EnrollmentMethods:
     async def status(self, call: XrpcCall) -> Reply:
         """Whether a DID is enrolled; boundaries and a fresh attestation only for callers that belong here."""
         did = call.params.did("did")
-        enrollment = self._enrollments.get(did)
+        enrollment = await self._gate.enrollment(did)
         if enrollment is None:
             return {"did": did, "enrolled": False}
         reply: dict[str, Json] = {
@@ -48,7 +46,7 @@ class EnrollmentMethods:
         }
         if enrollment.enrollment_rkey is not None:
             reply["enrollmentRkey"] = enrollment.enrollment_rkey
-        if self._belongs_here(call.credential):
+        if await self._belongs_here(call.credential):
             reply["boundaries"] = [{"value": boundary} for boundary in enrollment.boundaries]
             if enrollment.boundaries:
                 reply["attestation"] = self._desk.attestation(enrollment).as_json()
@@ -56,10 +54,10 @@ class EnrollmentMethods:
 
     async def resolve(self, call: XrpcCall) -> Reply:
         """The boundaries of a DID as they are now, as plain strings; nothing is cached. An inactive enrollment counts as none."""
-        if not self._public_resolve and not self._belongs_here(call.credential):
+        if not self._public_resolve and not await self._belongs_here(call.credential):
             raise not_authenticated("Authorization required")
         did = call.params.did("did")
-        enrollment = self._enrollments.get(did)
+        enrollment = await self._gate.enrollment(did)
         if enrollment is None or not enrollment.active:
             return {"did": did, "enrolled": False, "boundaries": []}
         return {"did": did, "enrolled": True, "boundaries": [*enrollment.boundaries]}
@@ -71,7 +69,7 @@ class EnrollmentMethods:
             raise refused(refusal)
         return {"success": True}
 
-    def _belongs_here(self, credential: Credential) -> bool:
+    async def _belongs_here(self, credential: Credential) -> bool:
         if isinstance(credential, AppView) and credential.domains is not None:
             return False
-        return isinstance(credential, ServiceCaller) or self._gate.viewer(credential).enrolled
+        return isinstance(credential, ServiceCaller) or (await self._gate.viewer(credential)).enrolled

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class AnyUser:
     """Lets every proven account in; what it sees is decided by its boundaries."""
 
-    def require_user(self, credential: Credential) -> User:
+    async def require_user(self, credential: Credential) -> User:
         """The calling user. Raises XrpcError 401 AuthRequired."""
         if not isinstance(credential, User):
             raise XrpcError(UNAUTHORIZED, "AuthRequired", "Authentication required")

@@ -13,7 +13,7 @@ from stratos.atproto.data_model import Json
 from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did
 from stratos.core.access import Viewer
 from stratos.engine.record_views import RecordViews
-from stratos.storage.ports import Backend
+from stratos.engine.store_reads import StoreReads
 
 MAX_URIS: Final = 100
 OWNERS_PER_TURN: Final = 8
@@ -25,8 +25,8 @@ _Path = tuple[str, str]
 class Hydration:
     """Says `blocked` only to enrolled viewers; to everybody else what they may not read is not there."""
 
-    def __init__(self, backend: Backend, gate: EnrollmentGate, views: RecordViews) -> None:
-        self._backend = backend
+    def __init__(self, reads: StoreReads, gate: EnrollmentGate, views: RecordViews) -> None:
+        self._reads = reads
         self._gate = gate
         self._views = views
 
@@ -42,11 +42,10 @@ class Hydration:
         located = _located(call.params.text("uri"))
         if located is None:
             raise invalid_request("Invalid AT-URI", "HydrationError")
-        viewer = self._gate.viewer(call.credential)
+        viewer = await self._gate.viewer(call.credential)
         wanted = call.params.cid("cid")
         owner, path = located
-        with self._backend.actors.open(owner) as store:
-            stored = None if store is None else store.record(*path)
+        stored = await self._reads.of_actor(owner, lambda store: store.record(*path))
         if stored is None or (wanted is not None and wanted != stored.cid):
             raise record_not_found()
         view = self._views.view(viewer, owner, stored)
@@ -66,7 +65,7 @@ class Hydration:
             raise invalid_request("URIs array required", "InvalidInput")
         if len(uris) > MAX_URIS:
             raise invalid_request(f"Maximum of {MAX_URIS} URIs per request", "TooManyUris")
-        viewer = self._gate.viewer(call.credential)
+        viewer = await self._gate.viewer(call.credential)
         answer = _Answer()
         by_owner: dict[Did, list[tuple[str, _Path]]] = {}
         for uri in map(str, uris):
@@ -76,14 +75,14 @@ class Hydration:
             else:
                 by_owner.setdefault(located[0], []).append((uri, located[1]))
         for number, (owner, asked) in enumerate(by_owner.items(), 1):
-            self._hydrate(viewer, owner, asked, answer)
+            await self._hydrate(viewer, owner, asked, answer)
             if number % OWNERS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
         return rendered_list("records", answer.records, {"notFound": answer.not_found, "blocked": answer.blocked})
 
-    def _hydrate(self, viewer: Viewer, owner: Did, asked: list[tuple[str, _Path]], answer: _Answer) -> None:
-        with self._backend.actors.open(owner) as store:
-            found = {} if store is None else store.records_at([path for _, path in asked])
+    async def _hydrate(self, viewer: Viewer, owner: Did, asked: list[tuple[str, _Path]], answer: _Answer) -> None:
+        paths = [path for _, path in asked]
+        found = await self._reads.of_actor(owner, lambda store: store.records_at(paths)) or {}
         for uri, path in asked:
             stored = found.get(path)
             view = None if stored is None else self._views.view(viewer, owner, stored)

@@ -59,7 +59,7 @@ class Pages:
     async def health(self) -> Response:
         """Whether the store answers and every supervised task runs: 200, else 503."""
         tasks = self._tasks()
-        database = self._database()
+        database = await self._database()
         healthy = database == _OK and all(task.state in _HEALTHY for task in tasks)
         body: dict[str, object] = {
             "status": _OK if healthy else _ERROR,
@@ -88,9 +88,9 @@ class Pages:
         """The figures of every part, for Prometheus."""
         return Response(render(self._collector), content_type=CONTENT_TYPE)
 
-    def _database(self) -> str:
+    async def _database(self) -> str:
         try:
-            self._service.backend.check()
+            await self._service.reads(self._service.backend.check)
         except StorageFault:
             return _ERROR
         return _OK

@@ -14,7 +14,7 @@ from stratos.atproto.data_model import Json
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
 from stratos.engine.identity import Identity, IdentityError
 from stratos.engine.record_views import RecordViews
-from stratos.storage.ports import Backend
+from stratos.engine.store_reads import StoreReads
 
 MAX_PAGE: Final = 100
 
@@ -22,11 +22,11 @@ _log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class RepoReads:
-    """The reading methods; all reads are of one open store, on the event loop."""
+    """The reading methods; each reads one open store."""
 
-    def __init__(self, backend: Backend, gate: EnrollmentGate, views: RecordViews, network: Identity) -> None:
+    def __init__(self, reads: StoreReads, gate: EnrollmentGate, views: RecordViews, network: Identity) -> None:
         """`network` resolves the DIDs and handles of the accounts."""
-        self._backend = backend
+        self._reads = reads
         self._gate = gate
         self._views = views
         self._network = network
@@ -46,9 +46,9 @@ class RepoReads:
         owner = repo_did(call)
         if owner is None:
             raise record_not_found()
-        viewer = self._gate.viewer(call.credential)
-        with self._backend.actors.open(owner) as store:
-            stored = None if store is None else store.record(call.params.text("collection"), call.params.text("rkey"))
+        viewer = await self._gate.viewer(call.credential)
+        path = (call.params.text("collection"), call.params.text("rkey"))
+        stored = await self._reads.of_actor(owner, lambda store: store.record(*path))
         wanted = call.params.cid("cid")
         if stored is None or (wanted is not None and wanted != stored.cid):
             raise record_not_found()
@@ -62,18 +62,16 @@ class RepoReads:
         owner = repo_did(call)
         if owner is None:
             return {"records": []}
-        viewer = self._gate.viewer(call.credential)
+        viewer = await self._gate.viewer(call.credential)
         limit = max(1, min(MAX_PAGE, call.params.integer("limit", MAX_PAGE)))
         cursor = call.params.optional_text("cursor")
-        with self._backend.actors.open(owner) as store:
-            if store is None:
-                return {"records": []}
-            page = store.records(
-                call.params.text("collection"),
-                limit=limit,
-                after=None if cursor is None else cursor.rpartition("/")[2],
-                reverse=call.params.boolean("reverse", False),
-            )
+        collection, reverse = call.params.text("collection"), call.params.boolean("reverse", False)
+        after = None if cursor is None else cursor.rpartition("/")[2]
+        page = await self._reads.of_actor(
+            owner, lambda store: store.records(collection, limit=limit, after=after, reverse=reverse)
+        )
+        if page is None:
+            return {"records": []}
         views = [self._views.view(viewer, owner, stored) for stored in page]
         records = [view for view in views if view is not None]
         more: dict[str, Json] = {"cursor": page[-1].rkey} if len(page) == limit else {}
@@ -84,10 +82,9 @@ class RepoReads:
         owner = repo_did(call)
         if owner is None:
             raise repo_not_found()
-        with self._backend.actors.open(owner) as store:
-            if store is None:
-                raise repo_not_found()
-            collections = store.collections()
+        collections = await self._reads.of_actor(owner, lambda store: store.collections())
+        if collections is None:
+            raise repo_not_found()
         answer: dict[str, Json] = {"handle": owner, "did": owner, "collections": [*collections], "handleIsCorrect": False}
         try:
             document = await self._network.resolve_did(owner)

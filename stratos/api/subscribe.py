@@ -53,7 +53,7 @@ class Subscriptions:
         if did is not None and include_commits:
             raise invalid_request("includeCommits is only for the stream without did")
         credential = await self._authenticator.authenticate(head, NSID)
-        self._authorize(credential, did)
+        await self._authorize(credential, did)
         names = params.texts("domain")
         chosen = None if names is None else frozenset(map(Boundary, names))
         granted = credential.domains if isinstance(credential, AppView) else None
@@ -64,14 +64,14 @@ class Subscriptions:
             include_commits=include_commits,
         )
 
-    def _authorize(self, credential: Credential, did: Did | None) -> None:
+    async def _authorize(self, credential: Credential, did: Did | None) -> None:
         if isinstance(credential, ServiceCaller):
             return
         if isinstance(credential, Anonymous):
             raise _not_admitted("syncToken query param or Authorization header required")
         if did is None:
             raise _not_admitted("Service auth required for service-level subscription")
-        if self._gate.require_user(credential).did != did:
+        if (await self._gate.require_user(credential)).did != did:
             raise _not_admitted("Service auth or owner authentication required")
 
 

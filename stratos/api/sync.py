@@ -6,7 +6,6 @@ Source: service spec §1.3.8–9; design §4.
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -25,19 +24,21 @@ from stratos.atproto.mst import MissingBlock, Mst
 from stratos.atproto.syntax import Did, InvalidSyntax, Tid, parse_did, record_path
 from stratos.core.access import Viewer
 from stratos.engine.record_views import RecordViews
+from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import ActorStore, Backend, StorageFault
 
 CAR: Final = "application/vnd.ipld.car"
 BUSY_RETRY_SECONDS: Final = 5
-_PROOF_ATTEMPTS: Final = 3
-"""A write that is applied between two reads can take a node away; then the proof is made anew from the new root."""
 
 
 class Sync:
     """The sync methods. An export runs in a thread of its own kind, in slices; at most `max_exports` are under way."""
 
-    def __init__(self, backend: Backend, gate: EnrollmentGate, views: RecordViews, *, max_exports: int) -> None:
+    def __init__(
+        self, backend: Backend, reads: StoreReads, gate: EnrollmentGate, views: RecordViews, *, max_exports: int
+    ) -> None:
         self._backend = backend
+        self._reads = reads
         self._gate = gate
         self._views = views
         self._max_exports = max_exports
@@ -60,15 +61,12 @@ class Sync:
     async def get_record(self, call: XrpcCall) -> Reply:
         """A record with the proof that it is in the signed repository; visible to whom the record is."""
         owner = call.params.did("did")
-        viewer = self._gate.viewer(call.credential)
+        viewer = await self._gate.viewer(call.credential)
         path = (call.params.text("collection"), call.params.text("rkey"))
-        with self._backend.actors.open(owner) as store:
-            if store is None:
-                raise repo_not_found()
-            for _ in range(_PROOF_ATTEMPTS):
-                with suppress(MissingBlock, _Torn):
-                    return Bytes(CAR, _proof(store, self._views, viewer, owner, path))
-        raise StorageFault(f"{'/'.join(path)} of {owner} cannot be proven from the blocks that are stored")
+        proof = await self._reads.of_actor(owner, lambda store: _proof(store, self._views, viewer, owner, path))
+        if proof is None:
+            raise repo_not_found()
+        return Bytes(CAR, proof)
 
     async def get_repo(self, call: XrpcCall) -> Reply:
         """All that is reachable from the head, as a CAR stream; for the owner and for trusted services."""
@@ -91,7 +89,7 @@ class Sync:
             after = None if cursor is None else parse_did(cursor)
         except InvalidSyntax as error:
             raise invalid_request(f"cursor: {error}") from None
-        heads = self._backend.log.repo_heads(after=after, limit=limit)
+        heads = await self._reads(lambda: self._backend.log.repo_heads(after=after, limit=limit))
         repos: list[Json] = [
             {"did": head.did, "head": str(head.commit), "rev": head.rev, "active": head.active} for head in heads
         ]
@@ -121,25 +119,26 @@ class Sync:
                 yield b"".join(encode_block(cid, block) for cid, block in page)
 
 
-class _Torn(Exception):
-    """Two reads saw different states of the repository."""
-
-
 def _proof(store: ActorStore, views: RecordViews, viewer: Viewer, owner: Did, path: tuple[str, str]) -> bytes:
-    """A CAR of the commit, the nodes on the record's path, and the record.
+    """A CAR of the commit, the nodes on the record's path, and the record, all of one moment.
 
-    Raises XrpcError RecordNotFound; MissingBlock and _Torn where a write came between two reads.
+    Raises XrpcError RecordNotFound, and StorageFault where the blocks that are stored do not make a proof.
     """
-    stored = store.record(*path)
-    if stored is None or views.view(viewer, owner, stored) is None:
-        raise record_not_found()
-    root = store.root()
-    commit = store.block(root.commit)
-    if commit is None:
-        raise MissingBlock(root.commit)
-    tree = Mst.open(SignedCommit.decode(commit).data, store, store.nodes())
     key = record_path(*path)
-    if tree.get(key) != stored.cid:
-        raise _Torn(f"{key} is not {stored.cid} in commit {root.commit}")
-    blocks: dict[Cid, bytes] = {root.commit: commit, **dict(tree.proof(key)), stored.cid: stored.block}
+    with store.snapshot():
+        stored = store.record(*path)
+        if stored is None or views.view(viewer, owner, stored) is None:
+            raise record_not_found()
+        root = store.root()
+        try:
+            commit = store.block(root.commit)
+            if commit is None:
+                raise MissingBlock(root.commit)
+            tree = Mst.open(SignedCommit.decode(commit).data, store, store.nodes())
+            proof = dict(tree.proof(key)) if tree.get(key) == stored.cid else None
+        except MissingBlock as missing:
+            raise StorageFault(f"{key} of {owner} cannot be proven: {missing}") from missing
+    if proof is None:
+        raise StorageFault(f"{key} of {owner} is not {stored.cid} in commit {root.commit}")
+    blocks: dict[Cid, bytes] = {root.commit: commit, **proof, stored.cid: stored.block}
     return encode_header(root.commit) + b"".join(encode_block(cid, block) for cid, block in blocks.items())

@@ -237,7 +237,7 @@ class XrpcDispatcher:
             return self._admin.admit(head)
         credential = await self._authenticator.authenticate(head, nsid)
         if access is Access.USER:
-            return self._gate.require_user(credential)
+            return await self._gate.require_user(credential)
         if access is Access.IDENTIFIED and isinstance(credential, Anonymous):
             raise not_authenticated("Authorization required")
         return credential

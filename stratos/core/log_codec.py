@@ -52,7 +52,8 @@ def entry_frame(entry: Entry, seq: int, time: str, *, rev: Tid | None = None) ->
     A `#commit` carries did, ops, rev, seq, time, since (the previous rev, null for the first commit) and commit; each operation
     action and path, cid and record unless it deletes, prev where it replaces or deletes something. An `#enrollment` carries did,
     action, seq, time, service, the boundaries of an `enroll`, and `rev`: the head rev of the account's repository at that moment,
-    which the caller passes where there is one. An enrollment that is not active is told as `unenroll`.
+    which the caller passes where there is one. An enrollment that is not active is told as `unenroll` with its `rev`: the
+    repository waits for its owner. An `unenroll` without `rev` is for good.
     """
     if isinstance(entry, CommitEntry):
         return _commit_frame(entry, seq, time)
@@ -78,6 +79,14 @@ def body_of(entry: LoggedEntry) -> dict[str, DataModel]:
     if not isinstance(body, dict):
         raise InvalidDagCbor(f"damaged: the body of entry {entry.seq} is not a map")
     return body
+
+
+def purges(entry: LoggedEntry) -> bool:
+    """Whether an entry ended an account for good. Raises InvalidDagCbor when the log is damaged."""
+    if entry.kind is not EntryKind.ENROLLMENT:
+        return False
+    body = body_of(entry)
+    return body.get("action") == EnrollmentAction.UNENROLL.value and "rev" not in body
 
 
 def encode_views(views: Sequence[Sides]) -> bytes:
@@ -165,7 +174,7 @@ def _enrollment_frame(entry: EnrollmentEntry, seq: int, time: str, rev: Tid | No
     if entry.action is EnrollmentAction.ENROLL and enrollment is None:
         raise ValueError(f"an enroll entry of {entry.did} without its enrollment")
     body: dict[str, DataModel] = {"did": entry.did, "seq": seq, "time": time, "service": entry.service_url}
-    if rev is not None:
+    if rev is not None and entry.action is EnrollmentAction.ENROLL:
         body["rev"] = rev
     if entry.action is EnrollmentAction.ENROLL and enrollment is not None and enrollment.active:
         body["action"] = EnrollmentAction.ENROLL.value

@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import zip_longest
 
 import structlog
 import trio
 
 from stratos.atproto.syntax import Did
-from stratos.core.log_entry import EnrollmentAction, EnrollmentEntry, LoggedEntry, Proposal
+from stratos.core.log_codec import purges
+from stratos.core.log_entry import LoggedEntry, Proposal
 from stratos.engine.log_tail import LogTail
+from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Appended, AppendOutcome, Backend, StorageFault
 
 log = structlog.get_logger(__name__)
@@ -21,12 +24,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """Bounds of the log's memory: proposals waiting, proposals per batch, recent frames kept."""
+    """Bounds of the log's memory: proposals waiting, proposals per batch, recent frames kept, and a page of others' entries."""
 
     queue: int = 1_000
     batch: int = 256
     tail_entries: int = 10_000
     tail_bytes: int = 16 * 1024 * 1024
+    page_entries: int = 250
+    page_bytes: int = 1024 * 1024
 
 
 @dataclass(eq=False, slots=True)
@@ -45,12 +50,14 @@ class CommitLog:
         self,
         backend: Backend,
         *,
+        reads: StoreReads,
         clock: Callable[[], datetime],
         limits: LogLimits,
         purged: Callable[[Did], None] = lambda _: None,
     ) -> None:
         """`purged` is told of each account that was unenrolled, before whoever asked for it is answered."""
         self._backend = backend
+        self._reads = reads
         self._clock = clock
         self._purged = purged
         self._limits = limits
@@ -59,6 +66,7 @@ class CommitLog:
         self._head = backend.log.head()
         self._tail = LogTail(floor=self._head, max_entries=limits.tail_entries, max_bytes=limits.tail_bytes)
         self._moved = trio.Event()
+        self._showing = trio.Lock()
         self._accepting = True
         self._batches = self._proposals = 0
         self._commit_seconds = 0.0
@@ -92,6 +100,12 @@ class CommitLog:
         """Return once the head is past the cursor; no wake-up is lost between two calls."""
         while self._head <= cursor:
             await self._moved.wait()
+
+    async def catch_up(self) -> None:
+        """Show what other processes have appended since. Raises StorageFault."""
+        async with self._showing:
+            while await self._show_page():
+                pass
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Append waiting proposals until cancelled.
@@ -140,7 +154,7 @@ class CommitLog:
             self._batches += 1
             self._proposals += len(batch)
             self._commit_seconds += time.perf_counter() - started
-            self._publish(proposals, outcomes)
+            await self._publish(outcomes)
         except StorageFault as fault:
             log.error("commit batch failed", proposals=len(batch), error=str(fault))
         finally:
@@ -152,17 +166,45 @@ class CommitLog:
     def _commit_in_thread(self, proposals: Sequence[Proposal]) -> list[AppendOutcome]:
         return self._backend.commit(proposals, now=self._clock())
 
-    def _publish(self, proposals: Sequence[Proposal], outcomes: Sequence[AppendOutcome]) -> None:
-        logged = [entry for outcome in outcomes if isinstance(outcome, Appended) for entry in outcome.entries]
-        if not logged:
+    async def _publish(self, outcomes: Sequence[AppendOutcome]) -> None:
+        """Show a batch, after what other processes appended before it. Where that cannot be read, `catch_up` shows both later."""
+        appended = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+        if not appended:
             return
-        self._tail.extend(logged)
-        for proposal, outcome in zip(proposals, outcomes, strict=True):
-            last = proposal.entries[-1]
-            if isinstance(last, EnrollmentEntry) and last.action is EnrollmentAction.UNENROLL and isinstance(outcome, Appended):
-                self._tail.forget(proposal.did, before=outcome.entries[-1].seq)
-                self._purged(proposal.did)
-        self._head = logged[-1].seq
+        logged = [entry for outcome in appended for entry in outcome.entries]
+        async with self._showing:
+            if await self._shown_up_to(appended[0].after):
+                self._show(logged)
+
+    async def _shown_up_to(self, seq: int) -> bool:
+        """Show the entries up to `seq`; False where they cannot be read now."""
+        try:
+            while self._head < seq and await self._show_page():
+                pass
+        except StorageFault as fault:
+            log.warning("entries of other processes cannot be read yet", after=self._head, error=str(fault))
+            return False
+        return True
+
+    async def _show_page(self) -> bool:
+        """Read and show what comes next in the log; whether there was anything."""
+        page = await self._reads(
+            partial(self._backend.log.after, self._head, limit=self._limits.page_entries, max_bytes=self._limits.page_bytes)
+        )
+        self._show(page)
+        return bool(page)
+
+    def _show(self, entries: Sequence[LoggedEntry]) -> None:
+        """Let subscribers see entries that follow upon the head; what they have seen already is left out."""
+        new = [entry for entry in entries if entry.seq > self._head]
+        if not new:
+            return
+        self._tail.extend(new)
+        for entry in new:
+            if purges(entry):
+                self._tail.forget(entry.did, before=entry.seq)
+                self._purged(entry.did)
+        self._head = new[-1].seq
         moved, self._moved = self._moved, trio.Event()
         moved.set()
 

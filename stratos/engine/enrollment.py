@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
+
+import structlog
+from structlog.typing import FilteringBoundLogger
 
 from stratos.atproto.keys import SigningKey
 from stratos.atproto.syntax import Did, format_datetime
 from stratos.atproto.tid import TidClock
 from stratos.core.attestation import Attestation, attest
-from stratos.core.boundaries import Boundary, ensure_qualified
+from stratos.core.boundaries import Boundary, belongs_to, ensure_qualified
 from stratos.core.enrollment import Enrollment
 from stratos.core.log_entry import EnrollmentAction, EnrollmentEntry, Entry, Proposal
 from stratos.core.outcomes import Reason, Refusal
-from stratos.engine.actor_locks import ActorLocks
+from stratos.engine.account_locks import AccountLocks
 from stratos.engine.commit_log import CommitLog
 from stratos.engine.keyring import Keyring
 from stratos.engine.planner import first_commit
+from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Appended, Backend
 
+REPAIR_PAGE: Final = 1_000
+"""Enrollments read at once while looking for what is to be repaired."""
+
+_log: FilteringBoundLogger = structlog.get_logger(__name__)
 _CONCURRENT: Final = Refusal(Reason.CONCURRENT_MODIFICATION, "Concurrent modification detected, please retry", retry_after=1)
 
 
@@ -43,7 +52,8 @@ class EnrollmentDesk:
         *,
         backend: Backend,
         log: CommitLog,
-        locks: ActorLocks,
+        accounts: AccountLocks,
+        reads: StoreReads,
         keyring: Keyring,
         tids: TidClock,
         clock: Callable[[], datetime],
@@ -51,27 +61,30 @@ class EnrollmentDesk:
         self._policy = policy
         self._backend = backend
         self._log = log
-        self._locks = locks
+        self._accounts = accounts
+        self._reads = reads
         self._keyring = keyring
         self._tids = tids
         self._clock = clock
 
-    async def enroll(self, did: Did, boundaries: Sequence[str] | None = None) -> Enrollment | Refusal:
+    async def enroll(
+        self, did: Did, boundaries: Sequence[str] | None = None, *, pds_endpoint: str | None = None
+    ) -> Enrollment | Refusal:
         """Enroll an account, or activate it again: key, repository and row appear together with the `enroll` entry.
 
         Without `boundaries` a new enrollment gets the automatic ones and an active one keeps its own. An existing repository
-        and key are kept. Raises StorageFault when nothing was written.
+        and key are kept. `pds_endpoint` is where the account's PDS is, if known. Raises StorageFault when nothing was written.
         """
         chosen = None if boundaries is None else self._allowed(boundaries)
         if isinstance(chosen, Refusal):
             return chosen
-        async with self._locks.hold(did):
-            standing = self._backend.enrollments.get(did)
-            if standing is not None and standing.active:
-                return await self._replace(standing, standing.boundaries if chosen is None else chosen)
+        async with self._accounts.hold(did):
+            standing = await self._standing(did)
             initial = self._policy.auto_enroll if chosen is None else chosen
             if standing is not None:
-                return await self._append(replace(standing, active=True, boundaries=initial))
+                kept = standing.boundaries if standing.active and chosen is None else initial
+                known = standing.pds_endpoint if pds_endpoint is None else pds_endpoint
+                return await self._replace(standing, replace(standing, active=True, boundaries=kept, pds_endpoint=known))
             key = SigningKey.generate_p256()
             enrollment = Enrollment(
                 did=did,
@@ -79,6 +92,7 @@ class EnrollmentDesk:
                 enrolled_at=format_datetime(self._clock()),
                 active=True,
                 signing_key=key.did_key,
+                pds_endpoint=pds_endpoint,
             )
             return await self._append(enrollment, key)
 
@@ -103,31 +117,80 @@ class EnrollmentDesk:
             return qualified
         return await self._change(did, lambda held: tuple(b for b in held if b != qualified))
 
+    async def revoke(self, did: Did) -> Refusal | None:
+        """Deactivate an account, at its own wish: it holds no boundaries, and may write nothing; repository and keys stay.
+
+        On the stream this is an `unenroll` with the repository's rev. Enrolling again activates it.
+        """
+        async with self._accounts.hold(did):
+            standing = await self._standing(did)
+            if standing is None or not standing.active:
+                return _not_enrolled(did)
+            outcome = await self._append(replace(standing, active=False, boundaries=()))
+            return outcome if isinstance(outcome, Refusal) else None
+
     async def unenroll(self, did: Did) -> Refusal | None:
         """Remove an account for good: row, boundaries, keys, repository and log bodies (I7)."""
-        async with self._locks.hold(did):
-            if self._backend.enrollments.get(did) is None:
+        async with self._accounts.hold(did):
+            if await self._standing(did) is None:
                 return _not_enrolled(did)
             entry = EnrollmentEntry(did, EnrollmentAction.UNENROLL, self._policy.service_url)
             outcome = await self._log.append(Proposal(did, (entry,)))
             self._keyring.forget(did)
             return None if isinstance(outcome, Appended) else _CONCURRENT
 
+    async def repair_boundaries(self) -> int:
+        """Qualify the bare names that older programs stored as boundaries; how many accounts were mended. Done at the start.
+
+        A bare name grants nothing, so nobody waits for this but their holders. What cannot be qualified stays, with a warning.
+        """
+        mended = 0
+        after: Did | None = None
+        while True:
+            page = await self._reads(partial(self._backend.enrollments.page, after=after, limit=REPAIR_PAGE))
+            for enrollment in page:
+                if any(not belongs_to(self._policy.service, boundary) for boundary in enrollment.boundaries):
+                    mended += await self._repair(enrollment.did)
+            if len(page) < REPAIR_PAGE:
+                return mended
+            after = page[-1].did
+
     def attestation(self, enrollment: Enrollment) -> Attestation:
         """A fresh statement, signed by the service, of an account's boundaries and key."""
         return attest(self._keyring.service_key, enrollment.did, enrollment.boundaries, enrollment.signing_key)
 
-    async def _change(self, did: Did, change: Callable[[tuple[Boundary, ...]], tuple[Boundary, ...]]) -> Enrollment | Refusal:
-        async with self._locks.hold(did):
-            standing = self._backend.enrollments.get(did)
+    async def _repair(self, did: Did) -> bool:
+        async with self._accounts.hold(did):
+            standing = await self._standing(did)
             if standing is None:
-                return _not_enrolled(did)
-            return await self._replace(standing, change(standing.boundaries))
+                return False
+            boundaries: list[Boundary] = []
+            for stored in standing.boundaries:
+                boundary = ensure_qualified(self._policy.service, stored)
+                if isinstance(boundary, Refusal):
+                    _log.warning("a stored boundary cannot be qualified", did=did, reason=boundary.message)
+                    boundary = stored
+                if boundary not in boundaries:
+                    boundaries.append(boundary)
+            wanted = replace(standing, boundaries=tuple(boundaries))
+            outcome = await self._replace(standing, wanted)
+            return isinstance(outcome, Enrollment) and outcome is not standing
 
-    async def _replace(self, standing: Enrollment, boundaries: tuple[Boundary, ...]) -> Enrollment | Refusal:
-        if set(boundaries) == set(standing.boundaries):
+    async def _standing(self, did: Did) -> Enrollment | None:
+        return await self._reads(lambda: self._backend.enrollments.current(did))
+
+    async def _change(self, did: Did, change: Callable[[tuple[Boundary, ...]], tuple[Boundary, ...]]) -> Enrollment | Refusal:
+        async with self._accounts.hold(did):
+            standing = await self._standing(did)
+            if standing is None or not standing.active:
+                return _not_enrolled(did)
+            return await self._replace(standing, replace(standing, boundaries=change(standing.boundaries)))
+
+    async def _replace(self, standing: Enrollment, wanted: Enrollment) -> Enrollment | Refusal:
+        """Append what is wanted, unless it stands already; the order of boundaries means nothing."""
+        if set(wanted.boundaries) == set(standing.boundaries) and replace(wanted, boundaries=standing.boundaries) == standing:
             return standing
-        return await self._append(replace(standing, boundaries=boundaries))
+        return await self._append(wanted)
 
     async def _append(self, enrollment: Enrollment, new_key: SigningKey | None = None) -> Enrollment | Refusal:
         """Append the enrollment; with `new_key` also the repository's first commit, in the same transaction."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -19,6 +20,7 @@ from stratos.core.log_codec import entry_frame
 from stratos.core.log_entry import EnrollmentAction, EnrollmentEntry, EntryKind, LoggedEntry
 from stratos.core.view import in_view
 from stratos.engine.commit_log import CommitLog
+from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Backend
 
 SendFrame = Callable[[bytes], Awaitable[None]]
@@ -63,9 +65,10 @@ class StreamLimits:
 class Firehose:
     """Serves subscribers from the log; each runs in its caller's task."""
 
-    def __init__(self, backend: Backend, log: CommitLog, *, service_url: str, limits: StreamLimits) -> None:
+    def __init__(self, backend: Backend, log: CommitLog, *, reads: StoreReads, service_url: str, limits: StreamLimits) -> None:
         self._backend = backend
         self._log = log
+        self._reads = reads
         self._service_url = service_url
         self._limits = limits
         self._open: set[trio.CancelScope] = set()
@@ -77,7 +80,7 @@ class Firehose:
 
         Errors of `send` pass through to the caller. Cancellation ends the stream at once.
         """
-        refusal = self._refusal(request)
+        refusal = await self._refusal(request)
         if refusal is not None:
             return refusal
         with trio.CancelScope() as scope:
@@ -103,12 +106,12 @@ class Firehose:
             "too_slow_total": self._too_slow,
         }
 
-    def _refusal(self, request: StreamRequest) -> StreamEnd | None:
+    async def _refusal(self, request: StreamRequest) -> StreamEnd | None:
         if self._closing:
             return StreamEnd(None, "the service is shutting down")
         if len(self._open) >= self._limits.max_subscribers:
             return StreamEnd("TooManySubscribers", "No more subscribers are served at the moment")
-        if request.did is not None and self._backend.log.repo_head(request.did) is None:
+        if request.did is not None and await self._reads(partial(self._backend.log.repo_head, request.did)) is None:
             return StreamEnd("NotFound", "Account not found")
         if request.cursor is not None and request.cursor > self._log.head:
             return StreamEnd("FutureCursor", "Cursor is in the future")
@@ -123,7 +126,7 @@ class Firehose:
         else:
             position = request.cursor or 0
             in_memory = self._log.tail_after(position, 0) is not None
-            if not in_memory and self._backend.log.outdated(position, request.did):
+            if not in_memory and await self._reads(partial(self._backend.log.outdated, position, request.did)):
                 text = f"Cursor {position} is too old, some events may be missed"
                 await self._send_chunk([encode_info("OutdatedCursor", text)], send)
         live = False
@@ -132,7 +135,7 @@ class Firehose:
             if page is None:
                 if live:
                     return self._slow("The subscriber fell behind the recent part of the log")
-                page, position = self._page_from_log(position, request)
+                page, position = await self._page_from_log(position, request)
             elif page:
                 position = page[-1].seq
             else:
@@ -143,11 +146,12 @@ class Firehose:
             if ended is not None:
                 return ended
 
-    def _page_from_log(self, position: int, request: StreamRequest) -> tuple[list[LoggedEntry], int]:
+    async def _page_from_log(self, position: int, request: StreamRequest) -> tuple[list[LoggedEntry], int]:
         """A page of the log and the position after it: its last entry, or the head where nothing more is of interest."""
         head = self._log.head
         kind = None if request.did is not None or request.include_commits else EntryKind.ENROLLMENT
-        page = self._backend.log.after(position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES, did=request.did, kind=kind)
+        read = partial(self._backend.log.after, position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES, did=request.did, kind=kind)
+        page = await self._reads(read)
         return page, page[-1].seq if page else max(position, head)
 
     async def _send_page(self, page: list[LoggedEntry], request: StreamRequest, send: SendFrame) -> StreamEnd | None:
@@ -158,7 +162,7 @@ class Firehose:
                 if entry.did != request.did:
                     continue
                 if entry.kind is EntryKind.ENROLLMENT:
-                    unenrolled = unenrolled or self._backend.log.repo_head(request.did) is None
+                    unenrolled = unenrolled or await self._reads(partial(self._backend.log.repo_head, request.did)) is None
                     continue
             elif entry.kind is EntryKind.COMMIT and not request.include_commits:
                 continue
@@ -174,7 +178,9 @@ class Firehose:
     async def _replay_enrollments(self, seq: int, request: StreamRequest, send: SendFrame) -> StreamEnd | None:
         """Every active enrollment as an `enroll`, in DID order; changes since `seq` follow from the log."""
         after: Did | None = None
-        while enrollments := self._backend.enrollments.page(after=after, limit=_REPLAY_PAGE, active_only=True):
+        while enrollments := await self._reads(
+            partial(self._backend.enrollments.page, after=after, limit=_REPLAY_PAGE, active_only=True)
+        ):
             after = enrollments[-1].did
             page = [
                 LoggedEntry(seq, enrollment.did, EntryKind.ENROLLMENT, entry_frame(entry, seq, enrollment.enrolled_at))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -24,6 +25,7 @@ from stratos.engine.commit_log import CommitLog
 from stratos.engine.keyring import Keyring
 from stratos.engine.planner import Plan, Planner, WriteRequest, block_boundaries
 from stratos.engine.rate_limit import WriteLimiter
+from stratos.engine.store_reads import StoreReads
 from stratos.engine.writes import Committed, Create, Delete, Write
 from stratos.storage.ports import Appended, Backend, StorageFault
 
@@ -39,6 +41,7 @@ class WriterParts:
     """What the writer stands on."""
 
     backend: Backend
+    reads: StoreReads
     log: CommitLog
     locks: ActorLocks
     keyring: Keyring
@@ -105,19 +108,16 @@ class RepositoryWriter:
         return Refusal(Reason.CONCURRENT_MODIFICATION, "Concurrent modification detected, please retry", retry_after=1)
 
     async def _plan(self, actor: Did, writes: Sequence[Write], swap_commit: Cid | None, validate: bool) -> Plan | Refusal:
-        enrollment = self._parts.backend.enrollments.get(actor)
+        plan = partial(self._plan_now, actor, writes, swap_commit, validate)
+        if len(writes) < BULK_WRITES:
+            return await self._parts.reads(plan)
+        return await trio.to_thread.run_sync(plan, limiter=self._parts.bulk_thread)
+
+    def _plan_now(self, actor: Did, writes: Sequence[Write], swap_commit: Cid | None, validate: bool) -> Plan | Refusal:
+        backend = self._parts.backend
+        enrollment = backend.enrollments.get(actor)
         if enrollment is None or not enrollment.active:
             return Refusal(Reason.NOT_ENROLLED, "User is not enrolled in this Stratos service")
-        if len(writes) < BULK_WRITES:
-            return self._plan_now(enrollment, writes, swap_commit, validate)
-        return await trio.to_thread.run_sync(
-            self._plan_now, enrollment, writes, swap_commit, validate, limiter=self._parts.bulk_thread
-        )
-
-    def _plan_now(
-        self, enrollment: Enrollment, writes: Sequence[Write], swap_commit: Cid | None, validate: bool
-    ) -> Plan | Refusal:
-        backend = self._parts.backend
         sealed = backend.enrollments.sealed_key(enrollment.did)
         if sealed is None:
             raise StorageFault(f"{enrollment.did} is enrolled but has no signing key")

@@ -46,7 +46,10 @@ class Retention:
         """Trim now and then until cancelled; cancellation waits for the slice under way."""
         task_status.started()
         while True:
-            await self.trim()
+            try:
+                await self.trim()
+            except StorageFault as fault:
+                log.warning("log not trimmed, tried again in the next round", error=str(fault))
             await trio.sleep(self._policy.interval)
 
     async def trim(self) -> int:

@@ -16,6 +16,7 @@ from stratos.atproto.syntax import Did
 from stratos.atproto.tid import TidClock
 from stratos.core.boundaries import Boundary
 from stratos.core.record_rules import RecordRules
+from stratos.engine.account_locks import AccountLocks
 from stratos.engine.actor_locks import ActorLocks
 from stratos.engine.commit_log import CommitLog, LogLimits
 from stratos.engine.enrollment import EnrollmentDesk, EnrollmentPolicy
@@ -26,9 +27,12 @@ from stratos.engine.rate_limit import WriteLimiter, WriteRate
 from stratos.engine.record_views import DEFAULT_MAX_BYTES, RecordViews
 from stratos.engine.repository import RepositoryWriter, WriterParts
 from stratos.engine.retention import Retention, RetentionPolicy
+from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Backend
 
 DEFAULT_RETENTION: Final = timedelta(hours=72)
+DEFAULT_READ_THREADS: Final = 8
+"""Reads under way at the same time where the store is a server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class ServiceLimits:
     writes: WriteRate = field(default_factory=WriteRate)
     retention: timedelta = DEFAULT_RETENTION
     view_bytes: int = DEFAULT_MAX_BYTES
+    read_threads: int = DEFAULT_READ_THREADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class StratosService:
     network: Identity
     service_key: VerifyingKey
     backend: Backend
+    reads: StoreReads
     lexicons: Lexicons
     log: CommitLog
     repository: RepositoryWriter
@@ -101,13 +107,15 @@ class StratosService:
     ) -> StratosService:
         """Put the engine together upon an open backend; starts nothing. `network` resolves the DIDs and handles of others."""
         views = RecordViews(limits.view_bytes)
-        log = CommitLog(backend, clock=world.clock, limits=limits.log, purged=lambda _: views.forget_all())
+        reads = StoreReads(backend.actors, limits.read_threads if backend.shared else 0)
+        log = CommitLog(backend, reads=reads, clock=world.clock, limits=limits.log, purged=lambda _: views.forget_all())
         locks = ActorLocks()
         tids = TidClock(lambda: int(world.clock().timestamp() * 1_000_000), world.rng.randrange(1024))
         bulk_thread = trio.CapacityLimiter(1)
         limiter = WriteLimiter(limits.writes, clock=world.monotonic, rng=world.rng)
         parts = WriterParts(
             backend=backend,
+            reads=reads,
             log=log,
             locks=locks,
             keyring=keyring,
@@ -123,13 +131,21 @@ class StratosService:
             network=network,
             service_key=keyring.service_key.verifying_key,
             backend=backend,
+            reads=reads,
             lexicons=lexicons,
             log=log,
             repository=RepositoryWriter(parts),
             enrollment=EnrollmentDesk(
-                policy, backend=backend, log=log, locks=locks, keyring=keyring, tids=tids, clock=world.clock
+                policy,
+                backend=backend,
+                reads=reads,
+                log=log,
+                accounts=AccountLocks("account", locks, backend=backend, reads=reads),
+                keyring=keyring,
+                tids=tids,
+                clock=world.clock,
             ),
-            firehose=Firehose(backend, log, service_url=identity.public_url, limits=limits.stream),
+            firehose=Firehose(backend, log, reads=reads, service_url=identity.public_url, limits=limits.stream),
             views=views,
             retention=Retention(backend, RetentionPolicy(keep=limits.retention), clock=world.clock, bulk_thread=bulk_thread),
             limiter=limiter,
@@ -145,6 +161,7 @@ class StratosService:
             "actors": self.backend.actors.statistics(),
             "limiter": self.limiter.statistics(),
             "keyring": self.keyring.statistics(),
+            "store_reads": self.reads.statistics(),
             "record_views": self.views.statistics(),
             "retention": self.retention.statistics(),
             "enrollments": self.backend.enrollments.statistics(),

@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 import structlog
 import trio
 
+from stratos.engine.backoff import BackoffPolicy
 from stratos.indexer.appview_db import AppViewDatabase, Connection, DatabaseUnavailable
-from stratos.indexer.backoff import BackoffPolicy
 from stratos.indexer.events import CommitEvent, Event
 from stratos.indexer.lag import Histogram, LagHistogram
 from stratos.indexer.projection import Applied, ProjectionWriter

@@ -14,9 +14,9 @@ import structlog
 import trio
 
 from stratos.atproto.syntax import Did, format_datetime
+from stratos.engine.backoff import BackoffPolicy
 from stratos.engine.supervisor import describe
 from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable
-from stratos.indexer.backoff import BackoffPolicy
 from stratos.indexer.blocked_actors import BlockedActor, BlockedActors, Mending
 from stratos.indexer.repo_snapshot import InvalidSnapshot, Snapshot, read_snapshot
 from stratos.indexer.service_client import ServiceClient, ServiceFault

@@ -16,8 +16,8 @@ import trio
 import trio_websocket
 
 from stratos.atproto.frames import ErrorFrame
+from stratos.engine.backoff import BackoffPolicy
 from stratos.engine.supervisor import describe
-from stratos.indexer.backoff import BackoffPolicy
 from stratos.indexer.events import Event, OutdatedCursor, decode_event
 from stratos.indexer.frame_inbox import FrameInbox
 from stratos.indexer.websocket import Connect, SocketLimits, WebSocket

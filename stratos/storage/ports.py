@@ -161,7 +161,13 @@ class Enrollments(Protocol):
     """Reads of enrollment; changes travel through `Backend.commit` as EnrollmentEntry. Boundaries read back ascending."""
 
     def get(self, did: Did) -> Enrollment | None:
-        """The enrollment of a DID, active or not."""
+        """The enrollment of a DID, active or not; never one that was replaced more than a second ago (I9)."""
+
+    def at_hand(self, did: Did) -> bool:
+        """Whether `get` would answer without asking a server."""
+
+    def current(self, did: Did) -> Enrollment | None:
+        """The enrollment of a DID as it is at this moment, for whoever is about to replace it."""
 
     def page(self, *, after: Did | None, limit: int, active_only: bool = False) -> list[Enrollment]:
         """Enrollments in DID order, exclusive of `after`."""
@@ -223,9 +229,41 @@ class ConsumerCursors(Protocol):
         """Remember a position; never moves backwards."""
 
 
+class Wakeups(Protocol):
+    """A connection on which other processes' commits announce themselves. What it tells is only that it is worth looking."""
+
+    def fileno(self) -> int:
+        """Readable when something may have arrived."""
+
+    def drain(self) -> int:
+        """Take what has arrived, without waiting: the highest `seq` announced, 0 for nothing.
+
+        Raises StorageFault when the connection is lost.
+        """
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+
+
+class Leadership(Protocol):
+    """A named right that one holder of all processes has at a time; it ends with its holder's connection."""
+
+    def acquire(self) -> bool:
+        """Try to get it, without waiting for another holder. Raises StorageFault."""
+
+    def held(self) -> bool:
+        """Whether it is still ours, asked of the server; False when the connection is lost."""
+
+    def release(self) -> None:
+        """Give it back and close the connection; a second call does nothing."""
+
+
 class Backend(Protocol):
     """One open backend."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may use the same store at the same time."""
     @property
     def actors(self) -> ActorStores: ...
     @property
@@ -243,6 +281,15 @@ class Backend(Protocol):
         enrollment at that point of the log. A failed apply is not a failed commit: the store is marked behind and caught up at
         its next opening. Raises StorageFault when nothing was appended.
         """
+
+    def wakeups(self) -> Wakeups | None:
+        """Listen for the commits of all processes, on a connection of its own; None where there is one process only.
+
+        Raises StorageFault.
+        """
+
+    def leadership(self, name: str) -> Leadership:
+        """The right of this name, not acquired yet; of a store that is not shared, everybody has every right."""
 
     def check(self) -> None:
         """Answer a trivial query. Raises StorageFault."""

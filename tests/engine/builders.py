@@ -102,10 +102,12 @@ async def start_engine(
     limits: ServiceLimits | None = None,
     clock: Clock | None = None,
     network: Identity | None = None,
+    keyring: Keyring | None = None,
+    seed: int = 1,
 ) -> Engine:
     """Put an engine together upon a backend and start its log writer."""
     clock = clock or Clock()
-    world = World(clock=clock, monotonic=trio.current_time, rng=random.Random(1))
+    world = World(clock=clock, monotonic=trio.current_time, rng=random.Random(seed))
     identity = ServiceIdentity(
         did=SERVICE,
         fragment="atproto_pns",
@@ -119,7 +121,7 @@ async def start_engine(
         identity,
         backend=backend,
         network=network or NoNetwork(),
-        keyring=Keyring(SigningKey.generate_secp256k1(), os.urandom(32)),
+        keyring=keyring or Keyring(SigningKey.generate_secp256k1(), os.urandom(32)),
         lexicons=lexicons(),
         limits=limits or ServiceLimits(),
         world=world,

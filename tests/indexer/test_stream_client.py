@@ -17,7 +17,7 @@ from trio_websocket import WebSocketRequest
 
 from stratos.atproto.frames import encode_error, encode_info, encode_message
 from stratos.atproto.syntax import Did
-from stratos.indexer.backoff import BackoffPolicy
+from stratos.engine.backoff import BackoffPolicy
 from stratos.indexer.events import CommitEvent, Event, MalformedEvent, OutdatedCursor
 from stratos.indexer.frame_inbox import FrameInbox
 from stratos.indexer.stream_client import Lost, Refused, StreamClient, StreamConfig

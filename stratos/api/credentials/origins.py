@@ -19,3 +19,14 @@ def web_origin(url: str) -> str | None:
         return None
     name = f"[{host}]" if ":" in host else host
     return f"{scheme}://{name}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{name}:{port}"
+
+
+def own_origins(public_url: str) -> frozenset[str]:
+    """The origins of our own pages: the public one, and with `localhost` the same by address, to which sign-ins return."""
+    origin = web_origin(public_url)
+    if origin is None:
+        return frozenset()
+    parts = urlsplit(origin)
+    if parts.scheme != "http" or parts.hostname != "localhost":
+        return frozenset({origin})
+    return frozenset({origin, origin.replace("localhost", "127.0.0.1")})

@@ -19,7 +19,7 @@ import orjson
 from stratos.api.auth import Credential, User
 from stratos.api.credentials.derived_keys import derive_key
 from stratos.api.credentials.jws import MalformedToken, decode_base64url, encode_base64url
-from stratos.api.credentials.origins import web_origin
+from stratos.api.credentials.origins import own_origins, web_origin
 from stratos.api.errors import FORBIDDEN, UNAUTHORIZED, XrpcError
 from stratos.api.request import RequestHead
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
@@ -65,7 +65,7 @@ class CookieSessions:
     ) -> None:
         self._cookie_key = derive_key(master_key, "cookie session")
         self._csrf_key = derive_key(master_key, "csrf token")
-        self._origin = web_origin(public_url)
+        self._origins = own_origins(public_url)
         self._secure = public_url.startswith("https://")
         self._clock = clock
         self._random_bytes = random_bytes
@@ -110,7 +110,7 @@ class CookieSessions:
     def check_origin(self, head: RequestHead) -> None:
         """Raises XrpcError 403 where the browser says that another site is asking."""
         origin = head.header(b"origin")
-        if origin is not None and web_origin(origin) != self._origin:
+        if origin is not None and web_origin(origin) not in self._origins:
             raise XrpcError(FORBIDDEN, "InvalidOrigin", "Sessions are for the pages of this service")
 
     def _opened(self, cookie: str) -> Session | None:

@@ -200,7 +200,7 @@ class Authorizations:
             raise AuthorizationFailed(Failure.CODE_REFUSED, f"{pending.issuer} refuses the code: {error}") from error
         except BadAnswer as error:
             raise AuthorizationFailed(Failure.BAD_ANSWER, f"{pending.issuer} gives {error}") from error
-        session = Session(pending.did, pending.pds, pending.issuer, pending.key, grant.tokens)
+        session = Session(pending.did, pending.pds, pending.issuer, pending.key, self._clock(), grant.tokens)
         try:
             _check(pending, grant)
         except AuthorizationFailed:

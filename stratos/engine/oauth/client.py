@@ -92,9 +92,16 @@ class OAuthClient:
         """Whether we hold a session of the account; its server may have ended it meanwhile."""
         return await self._sessions.exists(did)
 
-    async def revoke(self, did: Did) -> bool:
-        """End the account's session, here in any case; whether its server says that it has ended it too."""
-        return await self._sessions.revoke(did)
+    async def pds_of(self, did: Did) -> str | None:
+        """The PDS that the account's session is for; None where we hold no session of the account."""
+        return await self._sessions.pds_of(did)
+
+    async def revoke(self, did: Did, *, before: datetime | None = None) -> bool:
+        """End the account's session, here in any case; whether its server says that it has ended it too.
+
+        With `before` only a session of an earlier sign-in: one that was given at that moment or later stays.
+        """
+        return await self._sessions.revoke(did, before=before)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Forget authorizations that expired, and renew sessions that nobody uses, until cancelled."""

@@ -77,12 +77,13 @@ class TokenSet:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An account's standing permission: its tokens, the key that they are bound to, and where they are good."""
+    """An account's standing permission, given at `since`: its tokens, the key that they are bound to, and where they are good."""
 
     did: Did
     pds: str
     issuer: str
     key: DpopKey = field(repr=False)
+    since: datetime
     tokens: TokenSet
 
     def encode(self) -> bytes:
@@ -93,6 +94,7 @@ class Session:
                 "pds": self.pds,
                 "issuer": self.issuer,
                 "key": self.key.as_jwk(),
+                "since": self.since.timestamp(),
                 "access": self.tokens.access,
                 "refresh": self.tokens.refresh,
                 "scope": self.tokens.scope,
@@ -109,13 +111,14 @@ class Session:
                 "pds": str(pds),
                 "issuer": str(issuer),
                 "key": key,
+                "since": float(since),
                 "access": str(access),
                 "refresh": str(refresh),
                 "scope": str(scope),
                 "expiresAt": float(expires_at),
             }:
                 tokens = TokenSet(access, refresh, scope, _instant(expires_at))
-                return cls(Did(did), pds, issuer, _key(key), tokens)
+                return cls(Did(did), pds, issuer, _key(key), _instant(since), tokens)
         raise UnreadableValue("not a session")
 
 

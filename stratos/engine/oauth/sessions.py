@@ -96,6 +96,11 @@ class Sessions:
         """Whether we hold a session of the account; its server may have ended it."""
         return await self._vault.session(did) is not None
 
+    async def pds_of(self, did: Did) -> str | None:
+        """The PDS that the account's session is for; None without a session."""
+        session = await self._vault.session(did)
+        return None if session is None else session.pds
+
     async def adopt(self, session: Session) -> None:
         """Keep a new session; the account's former one, if any, is revoked as well as can be in a few seconds."""
         async with self._exclusive(session.did):
@@ -105,13 +110,15 @@ class Sessions:
             with trio.move_on_after(REPLACED_REVOCATION_SECONDS):
                 await self.discard(former)
 
-    async def revoke(self, did: Did) -> bool:
+    async def revoke(self, did: Did, *, before: datetime | None = None) -> bool:
         """Forget the account's session and have its server forget it; whether the server says that it has.
 
-        We have forgotten it in any case, also when this is cancelled after it began to ask the server.
+        With `before` a session that was given at that moment or later is left alone. We have forgotten it in any case, also when this is cancelled after it began to ask the server.
         """
         async with self._exclusive(did):
             session = await self._vault.session(did)
+            if session is not None and before is not None and session.since >= before:
+                return False
             await self._vault.forget_session(did)
         return session is not None and await self.discard(session)
 

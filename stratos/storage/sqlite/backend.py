@@ -24,6 +24,7 @@ from stratos.storage.sqlite.enrollments import SqliteEnrollments
 from stratos.storage.sqlite.log import SqliteLog
 from stratos.storage.sqlite.redo import Redo
 from stratos.storage.sqlite.service_database import ServiceDatabase
+from stratos.storage.sqlite.unrivalled import Unrivalled
 
 NODES_PER_STORE: Final = 128
 """Decoded MST nodes kept per open store: some ten paths of a large repository."""
@@ -89,6 +90,11 @@ class SqliteBackend:
         return backend
 
     @property
+    def shared(self) -> bool:
+        """Never: the data directory belongs to one process."""
+        return False
+
+    @property
     def actors(self) -> SqliteActorStores:
         """All actors' stores."""
         return self._actors
@@ -120,6 +126,13 @@ class SqliteBackend:
         for did, commits in appended.commits.items():
             self._apply_actor(did, commits)
         return appended.outcomes
+
+    def wakeups(self) -> None:
+        """There is nobody else whose commits could be announced."""
+
+    def leadership(self, name: str) -> Unrivalled:  # noqa: ARG002 - every right is ours
+        """The right to anything: there is no other process."""
+        return Unrivalled()
 
     def check(self) -> None:
         """Answer a trivial query. Raises StorageFault."""

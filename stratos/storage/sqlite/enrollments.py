@@ -37,6 +37,14 @@ class SqliteEnrollments:
         """A committed transaction has changed the DID's rows."""
         self._cache.forget(did)
 
+    def at_hand(self, did: Did) -> bool:  # noqa: ARG002 - the database is in this process
+        """Always: there is no server to ask."""
+        return True
+
+    def current(self, did: Did) -> Enrollment | None:
+        """As `get`: whatever changes an enrollment changes it here."""
+        return self.get(did)
+
     def page(self, *, after: Did | None, limit: int, active_only: bool = False) -> list[Enrollment]:
         """Enrollments in DID order, exclusive of `after`."""
         also = "true" if active_only else "false"

@@ -1,0 +1,46 @@
+"""How tasks read the store: at once where a read is a call into this process, in a thread where it asks a server.
+
+On SQLite a read takes some ten microseconds, and a thread hop would cost more than it saves (design §2). On PostgreSQL a read may
+wait for a server that does not answer; then the event loop, and with it every stream, must go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import trio
+
+from stratos.atproto.syntax import Did
+from stratos.storage.ports import ActorStore, ActorStores
+
+T = TypeVar("T")
+
+
+class StoreReads:
+    """Makes reads for tasks, at most `threads` at the same time; with none, each is made at once on the event loop."""
+
+    def __init__(self, actors: ActorStores, threads: int = 0) -> None:
+        self._actors = actors
+        self._limiter = trio.CapacityLimiter(threads) if threads else None
+
+    async def __call__(self, read: Callable[[], T]) -> T:
+        """Make a read and give its result; what it raises passes through. One that has begun is awaited, also when cancelled."""
+        if self._limiter is None:
+            return read()
+        return await trio.to_thread.run_sync(read, limiter=self._limiter)
+
+    async def of_actor(self, did: Did, read: Callable[[ActorStore], T]) -> T | None:
+        """Make a read of one actor's store; None where the DID has no repository. Raises StorageFault."""
+        return await self(lambda: self._read_actor(did, read))
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges: threads that read, tasks that wait for one, and the limit; zeros where reads are made at once."""
+        if self._limiter is None:
+            return {"reading": 0, "waiting": 0, "threads_limit": 0}
+        state = self._limiter.statistics()
+        return {"reading": state.borrowed_tokens, "waiting": state.tasks_waiting, "threads_limit": int(state.total_tokens)}
+
+    def _read_actor(self, did: Did, read: Callable[[ActorStore], T]) -> T | None:
+        with self._actors.open(did) as store:
+            return None if store is None else read(store)

@@ -1,0 +1,160 @@
+"""Several processes on one log: what others append is shown too, once and in order, whatever happens to wake-ups and reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from stratos.atproto.keys import SigningKey
+from stratos.atproto.syntax import Did
+from stratos.core.enrollment import Enrollment
+from stratos.engine.firehose import StreamRequest
+from stratos.engine.keyring import Keyring
+from stratos.engine.log_follower import POLL_SECONDS, LogFollower
+from stratos.engine.service import ServiceLimits
+from tests.engine.builders import EDITORS, KAORUKO, REI, SAKURA, WRITERS, Engine, message, start_engine
+from tests.engine.shared_store import SharedBackend
+
+AT_ONCE = ServiceLimits(read_threads=0)
+"""Reads on the loop, so that virtual time does not run on while a thread works."""
+
+
+@pytest.fixture
+def shared(data_dir: Path) -> Iterator[SharedBackend]:
+    """A store that says that other processes use it too."""
+    backend = SharedBackend.of(data_dir)
+    yield backend
+    backend.close()
+
+
+@dataclass
+class Pair:
+    """Two services on one store; `seen` are the seqs that a subscriber of the first one got."""
+
+    here: Engine
+    there: Engine
+    seen: list[int]
+
+
+@asynccontextmanager
+async def pair(backend: SharedBackend, *, following: bool = True) -> AsyncIterator[Pair]:
+    async with trio.open_nursery() as nursery:
+        service_key, master_key = SigningKey.generate_secp256k1(), os.urandom(32)
+        rings = [Keyring(service_key, master_key) for _ in range(2)]
+        here, there = [await start_engine(backend, nursery, AT_ONCE, keyring=ring, seed=n) for n, ring in enumerate(rings)]
+        seen: list[int] = []
+
+        async def take(frame: bytes) -> None:
+            seen.append(int(str(message(frame).body["seq"])))
+
+        for engine in (here, there):
+            service = engine.service
+            if following:
+                await nursery.start(LogFollower(backend, service.log, reads=service.reads).run)
+        nursery.start_soon(here.service.firehose.serve, StreamRequest(include_commits=True), take)
+        yield Pair(here, there, seen)
+        await here.stop()
+        await there.stop()
+        nursery.cancel_scope.cancel()
+
+
+def logged(backend: SharedBackend) -> list[int]:
+    return [entry.seq for entry in backend.log.after(0, limit=1_000, max_bytes=10_000_000)]
+
+
+async def shown(pair: Pair, backend: SharedBackend) -> None:
+    """Wait until the subscriber's process has shown the whole log."""
+    await pair.here.service.log.wait_beyond(logged(backend)[-1] - 1)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_subscriber_gets_every_processes_entries_once_and_in_order(shared: SharedBackend) -> None:
+    async with pair(shared) as two:
+        await two.here.enroll(REI, WRITERS)
+        await two.there.enroll(SAKURA, WRITERS)
+        for number in range(5):
+            await two.there.post(SAKURA, f"there {number}", WRITERS)
+            await two.here.post(REI, f"here {number}", WRITERS)
+        await two.there.post(SAKURA, "the last", WRITERS)
+        await shown(two, shared)
+        assert two.seen == logged(shared)
+
+
+async def test_our_own_entry_waits_for_those_before_it_even_without_a_follower(shared: SharedBackend) -> None:
+    async with pair(shared, following=False) as two:
+        await two.there.enroll(SAKURA, WRITERS)
+        await two.here.enroll(REI, WRITERS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert two.seen == logged(shared)
+
+
+async def test_a_lost_wake_up_costs_a_poll_interval_and_no_entry(
+    shared: SharedBackend, mock_clock: trio.testing.MockClock
+) -> None:
+    async with pair(shared) as two:
+        shared.deaf = True
+        await two.there.enroll(SAKURA, WRITERS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert two.seen == []
+        mock_clock.jump(POLL_SECONDS)
+        await shown(two, shared)
+        assert two.seen == logged(shared)
+
+
+async def test_what_cannot_be_read_is_shown_later_and_in_order(shared: SharedBackend, mock_clock: trio.testing.MockClock) -> None:
+    async with pair(shared) as two:
+        shared.shy_log.blind = True
+        await two.there.enroll(SAKURA, WRITERS)
+        await two.here.enroll(REI, WRITERS)  # acknowledged, though nobody can be shown what came before it
+        await trio.testing.wait_all_tasks_blocked()
+        assert two.seen == []
+        shared.shy_log.blind = False
+        mock_clock.jump(POLL_SECONDS)
+        await shown(two, shared)
+        assert two.seen == logged(shared)
+
+
+async def test_a_hard_unenroll_elsewhere_empties_memory_here(shared: SharedBackend) -> None:
+    async with pair(shared) as two:
+        await two.here.enroll(REI, WRITERS)
+        await two.here.post(REI, "secret", WRITERS)
+        assert await two.there.service.enrollment.unenroll(REI) is None
+        await shown(two, shared)
+        kept = two.here.service.log.tail_after(0, 100)
+        assert kept is not None
+        assert [b"secret" in entry.frame for entry in kept] == [False]
+
+
+async def test_two_processes_that_change_one_account_lose_no_change(shared: SharedBackend) -> None:
+    async with pair(shared) as two:
+        await two.here.enroll(REI)
+
+        async def add(engine: Engine, boundary: str) -> None:
+            assert isinstance(await engine.service.enrollment.add_boundary(REI, boundary), Enrollment)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(add, two.here, WRITERS)
+            nursery.start_soon(add, two.there, EDITORS)
+        enrollment = shared.enrollments.current(REI)
+        assert enrollment is not None
+        assert set(enrollment.boundaries) == {WRITERS, EDITORS}
+
+
+@pytest.mark.parametrize("did", [REI, SAKURA, KAORUKO])
+async def test_two_processes_that_write_one_actor_never_fork_its_history(shared: SharedBackend, did: Did) -> None:
+    async with pair(shared) as two:
+        await two.here.enroll(did, WRITERS)
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(two.here.post, did, f"here {number}", WRITERS)
+                nursery.start_soon(two.there.post, did, f"there {number}", WRITERS)
+        with shared.actors.open(did) as store:
+            assert store is not None
+            assert store.record_count() == 8
