@@ -15,10 +15,14 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from stratos.indexer.appview_db import AppViewDatabase, AppViewDbConfig
 from stratos.indexer.appview_sql import AppViewSql
 from stratos.resources import sql_directory
+
+OTHER_SERVER = "STRATOS_TEST_POSTGRES_URL"
+"""Names a server on which the storage tests run in place of the embedded one."""
 
 _schema_numbers = count(1)
 
@@ -38,6 +42,30 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def service_database(postgres_url: str) -> Iterator[str]:
+    """The address of a database of the service, on the server that `STRATOS_TEST_POSTGRES_URL` names, else on ours."""
+    url = os.environ.get(OTHER_SERVER, postgres_url)
+    name = sql.Identifier(f"stratos_test_{os.getpid()}")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        try:
+            yield make_conninfo(url, dbname=name.as_string(connection).strip('"'))
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def postgres_database(service_database: str) -> Iterator[str]:
+    """The address of an empty database of the service; emptied again afterwards."""
+    yield service_database
+    with psycopg.connect(service_database, autocommit=True) as connection:
+        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'actor_%'").fetchall()
+        for name in ("public", *(name for (name,) in schemas)):
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+        connection.execute("CREATE SCHEMA public")
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,16 @@ from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, Tid
 from stratos.core.enrollment import Enrollment
 from stratos.core.log_entry import EntryKind, LoggedEntry, Proposal
+from stratos.storage.oauth_port import OAuthStore
+from stratos.storage.outbox_port import Outbox
 
 
 class StorageFault(Exception):
     """The store could not do its work (disk, connection, corruption); nothing that was acknowledged is lost."""
+
+
+class OutcomeUnknown(StorageFault):
+    """A batch was sent to a server that did not answer: it may be in the log, and then shows there. Read before writing again."""
 
 
 class DataDirectoryInUse(Exception):
@@ -264,6 +270,7 @@ class Backend(Protocol):
     @property
     def shared(self) -> bool:
         """Whether other processes may use the same store at the same time."""
+
     @property
     def actors(self) -> ActorStores: ...
     @property
@@ -272,6 +279,10 @@ class Backend(Protocol):
     def log(self) -> Log: ...
     @property
     def cursors(self) -> ConsumerCursors: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def oauth(self) -> OAuthStore: ...
 
     def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
         """Append a batch in one durable transaction, then apply it to the actor stores; outcomes in order.

@@ -25,20 +25,22 @@ from unittest import mock
 
 import trio
 
+from stratos.assembly import open_backend
 from stratos.atproto.syntax import Did
 from stratos.core.log_entry import CommitEntry, Proposal
 from stratos.engine.service import World
 from stratos.logging_setup import configure_logging
 from stratos.resources import sql_directory
-from stratos.serve import open_backend, run_service
+from stratos.serve import run_service
 from stratos.settings import ServiceSettings, load
 from stratos.signals import watch_signals
+from stratos.storage.appending import Batch, LoggedCommit
 from stratos.storage.sql_files import SqlFiles, Statements
 from stratos.storage.sqlite import actor_stores as actor_stores_module
 from stratos.storage.sqlite import backend as backend_module
 from stratos.storage.sqlite.actor_database import ActorDatabase
-from stratos.storage.sqlite.append import Batch, append_batch
-from stratos.storage.sqlite.apply import LoggedCommit, apply_commits
+from stratos.storage.sqlite.append import append_batch
+from stratos.storage.sqlite.apply import apply_commits
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.crash.steps import Step
 
@@ -192,7 +194,7 @@ def main() -> None:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(World, "real", return_value=_world_behind(arguments.clock_behind)))
         if arguments.die is None:
-            backend = open_backend(settings)
+            backend = open_backend(settings, World.real())
         else:
             death = Death(arguments.die, arguments.at)
             haunt(death, stack)

@@ -1,17 +1,24 @@
-"""The `backend` fixture, once for every kind of backend: a second kind is a second parameter here."""
+"""The `backend` fixture, once for every kind of backend: a further kind is a further parameter here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 import pytest
 
 from stratos.resources import sql_directory
 from stratos.storage.ports import Backend
+from stratos.storage.postgres.backend import PostgresBackend
+from stratos.storage.postgres.config import PostgresConfig
 from stratos.storage.sql_files import SqlFiles
 from stratos.storage.sqlite.backend import SqliteBackend
+from tests.postgres import postgres_database, postgres_url, service_database
+from tests.storage.builders import START
+
+__all__ = ["postgres_database", "postgres_url", "service_database"]
 
 
 class Storage(Protocol):
@@ -51,7 +58,36 @@ def sqlite_storage(data_dir: Path) -> Iterator[SqliteStorage]:
     storage.close()
 
 
-@pytest.fixture(params=["sqlite"])
+class PostgresStorage:
+    """A database of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._opened: list[PostgresBackend] = []
+
+    def open(self, *, max_open_actors: int = 8) -> PostgresBackend:
+        """Connect once more; others that are open stay so."""
+        config = PostgresConfig(self.url, pool_size=4, answer_timeout=10.0)
+        writer, files = uuid4().hex, SqlFiles(sql_directory())
+        backend = PostgresBackend.open(config, sql=files, max_open_actors=max_open_actors, writer=writer, now=START)
+        self._opened.append(backend)
+        return backend
+
+    def close(self) -> None:
+        """Close every backend that was opened here."""
+        while self._opened:
+            self._opened.pop().close()
+
+
+@pytest.fixture
+def postgres_storage(postgres_database: str) -> Iterator[PostgresStorage]:
+    """An empty PostgreSQL database."""
+    storage = PostgresStorage(postgres_database)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def storage(request: pytest.FixtureRequest) -> Storage:
     """Empty storage of each kind."""
     found: Storage = request.getfixturevalue(f"{request.param}_storage")

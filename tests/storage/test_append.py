@@ -123,6 +123,17 @@ def test_a_commit_of_nobody_enrolled_is_left_out(backend: Backend) -> None:
     assert backend.log.repo_head(repo.did) is None
 
 
+def test_a_commit_of_an_account_that_was_deactivated_is_left_out(backend: Backend) -> None:
+    repo = RepoBuilder(did_of("alice"))
+    append(backend, repo.enrolled())
+    late = repo.copy().create(POSTS, "a", post("late"))
+    left = repo.proposal(repo.enroll(active=False, sealed_key=None))
+    outcomes = backend.commit([left, repo.proposal(late)], now=START)
+    assert [type(outcome) for outcome in outcomes] == [Appended, HeadMoved]
+    assert backend.commit([repo.proposal(late)], now=START) == [HeadMoved(repo.did)]
+    append(backend, repo.proposal(repo.enroll(sealed_key=None)), repo.proposal(late))
+
+
 def test_commits_of_one_actor_follow_each_other_within_a_batch(backend: Backend) -> None:
     repo = RepoBuilder(did_of("alice"))
     proposals = [repo.enrolled(), *(repo.proposal(repo.create(POSTS, str(n), post(f"post {n}"))) for n in range(5))]

@@ -13,12 +13,12 @@ from stratos.atproto.dag_cbor import DataModel
 from stratos.atproto.syntax import Did
 from stratos.core.log_entry import Proposal
 from stratos.resources import sql_directory
+from stratos.storage.appending import Batch, LoggedCommit
 from stratos.storage.ports import StorageFault
 from stratos.storage.sql_files import SqlFiles
 from stratos.storage.sqlite.actor_database import ActorDatabase, ActorSchema
 from stratos.storage.sqlite.actor_paths import actor_directory
-from stratos.storage.sqlite.append import Batch
-from stratos.storage.sqlite.apply import GapBefore, LoggedCommit, apply_commits
+from stratos.storage.sqlite.apply import GapBefore, apply_commits
 from stratos.storage.sqlite.backend import SqliteBackend
 from stratos.storage.sqlite.connection import connect
 from tests.storage.builders import POSTS, START, Put, RepoBuilder, did_of, post
@@ -315,7 +315,7 @@ def test_a_failed_append_changes_nothing(sqlite_storage: SqliteStorage, monkeypa
     log = whole_log(backend)
     entry = alice.create(POSTS, "a", post("one"))
     with monkeypatch.context() as patch:
-        patch.setattr("stratos.storage.sqlite.append.encode_redo", raising(OSError("no space left on device")))
+        patch.setattr("stratos.storage.appending.encode_redo", raising(OSError("no space left on device")))
         with pytest.raises(StorageFault, match="no space left"):
             backend.commit([alice.proposal(entry)], now=START)
     assert whole_log(backend) == log

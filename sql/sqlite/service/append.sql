@@ -3,7 +3,7 @@ SELECT value FROM meta WHERE name = 'last_seq';
 
 -- name: head
 -- What the log knows of a DID at this point of the batch. Always one row.
-SELECT h.commitCid, h.rev, h.seq, EXISTS (SELECT 1 FROM enrollment AS e WHERE e.did = ?1)
+SELECT h.commitCid, h.rev, h.seq, EXISTS (SELECT 1 FROM enrollment AS e WHERE e.did = ?1 AND e.active = 'true')
 FROM (SELECT ?1 AS did) AS asked
 LEFT JOIN repo_head AS h ON h.did = asked.did;
 

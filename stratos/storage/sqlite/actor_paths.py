@@ -7,18 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
+from stratos.atproto.syntax import Did
+from stratos.storage.names import check_nameable
 
 DATABASE_NAME: Final = "stratos.sqlite"
 _MAX_NAME_BYTES: Final = 255
 """What the usual file systems allow for one name."""
-
-
-def check_nameable(did: Did) -> None:
-    """Raise InvalidSyntax for what is not a DID, or could lead out of a directory that is named after it."""
-    parse_did(did)
-    if "/" in did or "\\" in did or ".." in did:
-        raise InvalidSyntax(f"a DID that cannot name a directory: {did[:80]!r}")
 
 
 def actor_directory(actors: Path, did: Did) -> Path:

@@ -10,12 +10,13 @@ from pathlib import Path
 from threading import Lock
 
 from stratos.atproto.syntax import Did
+from stratos.storage.appending import LoggedCommit
 from stratos.storage.node_cache import LruNodeCache
 from stratos.storage.ports import StorageFault
 from stratos.storage.sqlite.actor_database import ActorDatabase, ActorSchema
 from stratos.storage.sqlite.actor_paths import actor_directory, sync_directories
 from stratos.storage.sqlite.actor_store import SqliteActorStore
-from stratos.storage.sqlite.apply import GapBefore, LoggedCommit, apply_commits
+from stratos.storage.sqlite.apply import GapBefore, apply_commits
 from stratos.storage.sqlite.connection import faults
 from stratos.storage.sqlite.export import SqliteRepoExport
 from stratos.storage.sqlite.redo import Redo

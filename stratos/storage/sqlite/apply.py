@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stratos.atproto import dag_cbor
 from stratos.atproto.syntax import format_datetime
 from stratos.core.backlinks import backlinks
-from stratos.core.log_entry import Action, CommitEntry, RecordOp
+from stratos.core.log_entry import Action, RecordOp
+from stratos.storage.appending import LoggedCommit
+from stratos.storage.instants import from_microseconds
 from stratos.storage.ports import RepoRoot, StorageFault
 from stratos.storage.sql_files import Statements
 from stratos.storage.sqlite.actor_database import ActorDatabase
-from stratos.storage.sqlite.instants import from_microseconds
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedCommit:
-    """A commit at its place in the log; `time` in microseconds since 1970."""
-
-    seq: int
-    time: int
-    entry: CommitEntry
 
 
 class GapBefore(StorageFault):

@@ -11,14 +11,16 @@ from typing import Final
 
 from stratos.atproto.syntax import Did
 from stratos.core.log_entry import EnrollmentEntry, Proposal
+from stratos.storage.appending import Batch, LoggedCommit
 from stratos.storage.ports import AppendOutcome, StorageFault
+from stratos.storage.sql_consumer_cursors import SqlConsumerCursors
 from stratos.storage.sql_files import SqlFiles
+from stratos.storage.sql_oauth_store import SqlOAuthStore
+from stratos.storage.sql_outbox import SqlOutbox
 from stratos.storage.sqlite.actor_database import ActorSchema
 from stratos.storage.sqlite.actor_stores import SqliteActorStores, StoreLimits
-from stratos.storage.sqlite.append import Batch, append_batch
-from stratos.storage.sqlite.apply import LoggedCommit
+from stratos.storage.sqlite.append import append_batch
 from stratos.storage.sqlite.connection import faults
-from stratos.storage.sqlite.consumer_cursors import SqliteConsumerCursors
 from stratos.storage.sqlite.directory_lock import DirectoryLock
 from stratos.storage.sqlite.enrollments import SqliteEnrollments
 from stratos.storage.sqlite.log import SqliteLog
@@ -49,7 +51,9 @@ class SqliteBackend:
         self._purge_unfinished = False
         self._log = SqliteLog(database)
         self._enrollments = SqliteEnrollments(database)
-        self._cursors = SqliteConsumerCursors(database)
+        self._cursors = SqlConsumerCursors(database)
+        self._outbox = SqlOutbox(database)
+        self._oauth = SqlOAuthStore(database)
         self._actors = SqliteActorStores(
             directory / "actors",
             schema,
@@ -110,9 +114,19 @@ class SqliteBackend:
         return self._log
 
     @property
-    def cursors(self) -> SqliteConsumerCursors:
+    def cursors(self) -> SqlConsumerCursors:
         """Positions of internal consumers."""
         return self._cursors
+
+    @property
+    def oauth(self) -> SqlOAuthStore:
+        """OAuth sessions and states, sealed."""
+        return self._oauth
+
+    @property
+    def outbox(self) -> SqlOutbox:
+        """What is to be published."""
+        return self._outbox
 
     def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
         """Append a batch in one durable transaction, then apply it to the actor stores; outcomes in order.

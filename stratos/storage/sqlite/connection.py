@@ -13,7 +13,7 @@ from stratos.storage.ports import StorageFault
 BUSY_TIMEOUT: Final = 5.0
 """Seconds that a connection waits for a lock of another one."""
 
-CACHED_STATEMENTS: Final = 64
+CACHED_STATEMENTS: Final = 128
 """Prepared statements that a connection keeps; more than there are in any one statement folder."""
 
 

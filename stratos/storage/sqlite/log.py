@@ -10,8 +10,8 @@ from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, Tid
 from stratos.core.log_codec import InvalidRedo, Sides, decode_views
 from stratos.core.log_entry import EntryKind, LoggedEntry
+from stratos.storage.entry_kinds import KINDS
 from stratos.storage.ports import RepoHead, StorageFault
-from stratos.storage.sqlite.entry_kinds import KINDS
 from stratos.storage.sqlite.log_trimming import LogTrimming
 from stratos.storage.sqlite.service_database import ServiceDatabase
 

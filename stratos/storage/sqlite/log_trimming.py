@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from stratos.atproto.syntax import Did
-from stratos.storage.sqlite.instants import to_microseconds
+from stratos.storage.instants import to_microseconds
 from stratos.storage.sqlite.service_database import ServiceDatabase
 
 GUARD_ROWS: Final = 128

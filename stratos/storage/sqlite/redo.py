@@ -7,8 +7,8 @@ from typing import Final
 
 from stratos.atproto.syntax import Did
 from stratos.core.log_codec import InvalidRedo, decode_redo
+from stratos.storage.appending import LoggedCommit
 from stratos.storage.ports import StorageFault
-from stratos.storage.sqlite.apply import LoggedCommit
 from stratos.storage.sqlite.service_database import ServiceDatabase
 
 REDO_PAGE: Final = 100

@@ -1,14 +1,14 @@
-"""Durable positions of internal consumers of the log."""
+"""Durable positions of internal consumers of the log, in the table of either database."""
 
 from __future__ import annotations
 
-from stratos.storage.sqlite.service_database import ServiceDatabase
+from stratos.storage.sql_database import SqlDatabase
 
 
-class SqliteConsumerCursors:
+class SqlConsumerCursors:
     """Implements `ports.ConsumerCursors`."""
 
-    def __init__(self, database: ServiceDatabase) -> None:
+    def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
     def get(self, consumer: str) -> int | None:

@@ -1,4 +1,4 @@
-"""How the log table spells kinds of entries. The same numbers stand as literals in `sql/sqlite/service`; 9 is an erased entry."""
+"""How the log table spells kinds of entries. The same numbers stand as literals in `sql`; 9 is an erased entry."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""PostgreSQL: the twin for several service processes on one database."""

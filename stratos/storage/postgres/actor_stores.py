@@ -1,0 +1,175 @@
+"""All actors' repositories, a schema each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+
+from psycopg import errors
+
+from stratos.atproto.cid import Cid
+from stratos.atproto.syntax import Did, InvalidSyntax, Tid
+from stratos.storage.node_cache import LruNodeCache
+from stratos.storage.ports import RepoRoot, StorageFault
+from stratos.storage.postgres.actor_schema import ActorSchema, schema_name
+from stratos.storage.postgres.actor_store import PostgresActorStore
+from stratos.storage.postgres.database import PgConnection, PostgresDatabase, faults
+from stratos.storage.postgres.export import PostgresRepoExport
+from stratos.storage.postgres.migrations import check_version
+
+
+class PostgresActorStores:
+    """Implements `ports.ActorStores`. A store has no state here but its cached nodes; it is never behind the log."""
+
+    def __init__(self, database: PostgresDatabase, schema: ActorSchema, *, max_nodes: int, nodes_per_store: int) -> None:
+        """Up to `nodes_per_store` decoded nodes are kept of each of the last `max_nodes` actors."""
+        self._database = database
+        self._schema = schema
+        self._max_nodes = max_nodes
+        self._nodes_per_store = nodes_per_store
+        self._lock = Lock()
+        self._nodes: OrderedDict[Did, LruNodeCache] = OrderedDict()
+        self._exports: dict[Did, list[PostgresRepoExport]] = {}
+        self._opened = self._migrated = self._forgotten = 0
+
+    @contextmanager
+    def open(self, did: Did) -> Iterator[PostgresActorStore | None]:
+        """Open an actor's store for the block; None where the DID has no repository."""
+        with self._database.read(f"reading the repository of {did}") as connection:
+            found = self._standing(connection, did)
+            if found is None:
+                yield None
+                return
+            name, root = found
+            nodes = self._nodes_of(did)
+            yield PostgresActorStore(connection, self._schema, name, nodes, opened_at=root, purges=lambda: self._forgotten)
+
+    @contextmanager
+    def export(self, did: Did) -> Iterator[PostgresRepoExport | None]:
+        """Open a consistent picture for export; None where the DID has no repository."""
+        export = self._begin_export(did)
+        try:
+            yield export
+        finally:
+            if export is not None:
+                self._end_export(did, export)
+
+    def checkpoint(self, did: Did) -> None:
+        """Nothing to do: what is applied is as durable as the log."""
+
+    def forget(self, did: Did) -> None:
+        """The actor was unenrolled: drop what memory has of it and end its exports."""
+        with self._lock:
+            self._forgotten += 1
+            self._nodes.pop(did, None)
+            exports = self._exports.pop(did, [])
+        for export in exports:
+            export.close()
+
+    def migrate(self, did: Did) -> None:
+        """Bring an actor's schema to the newest version. Raises StorageFault."""
+        with self._database.write(f"migrating the schema of {did}") as connection:
+            row = connection.execute(self._database.sql["actor.lock_version"], (did,)).fetchone()
+            if row is None:
+                return
+            check_version(f"the schema of {did}", row[0], self._schema.version)
+            for statement in self._schema.steps(schema_name(did), after=row[0]):
+                connection.execute(statement, prepare=False)
+            connection.execute(self._database.sql["actor.put_version"], (self._schema.version, did))
+        self._migrated += 1
+
+    def outdated(self, *, after: Did | None, limit: int) -> list[Did]:
+        """Actors whose schemas lack migrations, in DID order, exclusive of `after`."""
+        with self._database.read("looking for outdated schemas") as connection:
+            bounds = (self._schema.version, after or "", limit)
+            return [Did(did) for did, _ in connection.execute(self._database.sql["actor.outdated"], bounds).fetchall()]
+
+    def count_outdated(self) -> int:
+        """How many actors' schemas lack migrations."""
+        with self._database.read("counting outdated schemas") as connection:
+            row = connection.execute(self._database.sql["actor.count_outdated"], (self._schema.version,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges and counters: actors with cached nodes, their limit, nodes, exports, stores opened, schemas migrated."""
+        with self._lock:
+            nodes = sum(len(cache) for cache in self._nodes.values())
+            exports = sum(len(running) for running in self._exports.values())
+            cached = len(self._nodes)
+        return {
+            "open": cached,
+            "open_limit": self._max_nodes,
+            "nodes": nodes,
+            "nodes_limit": self._max_nodes * self._nodes_per_store,
+            "exports": exports,
+            "opened_total": self._opened,
+            "migrated_total": self._migrated,
+            **{f"postgres_{name}": value for name, value in self._database.statistics().items()},
+        }
+
+    def close(self) -> None:
+        """End every export; a second call does nothing."""
+        with self._lock:
+            exports, self._exports = self._exports, {}
+        for export in (export for running in exports.values() for export in running):
+            export.close()
+
+    def _standing(self, connection: PgConnection, did: Did) -> tuple[str, RepoRoot] | None:
+        """Where an actor's repository lies and its root, migrated where necessary."""
+        try:
+            schema_name(did)
+        except InvalidSyntax:
+            return None
+        row = connection.execute(self._database.sql["actor.standing"], (did,)).fetchone()
+        if row is None:
+            return None
+        name, version, commit, rev, seq = row
+        check_version(f"the schema of {did}", version, self._schema.version)
+        if version < self._schema.version:
+            self.migrate(did)
+        self._opened += 1
+        return name, RepoRoot(Cid(commit), Tid(rev), seq)
+
+    def _nodes_of(self, did: Did) -> LruNodeCache:
+        with self._lock:
+            nodes = self._nodes.get(did)
+            if nodes is None:
+                nodes = self._nodes[did] = LruNodeCache(self._nodes_per_store)
+                if len(self._nodes) > self._max_nodes:
+                    self._nodes.popitem(last=False)
+            self._nodes.move_to_end(did)
+            return nodes
+
+    def _begin_export(self, did: Did) -> PostgresRepoExport | None:
+        with faults(f"exporting the repository of {did}"):
+            connection = self._database.connect()
+            try:
+                found = self._standing(connection, did)
+                if found is None:
+                    connection.raw.close()
+                    return None
+                export = PostgresRepoExport(connection, self._schema, found[0], still_there=lambda: self._is_there(did))
+            except errors.UndefinedTable as error:
+                connection.raw.close()
+                raise StorageFault(f"the repository of {did} is gone") from error
+            except BaseException:
+                connection.raw.close()
+                raise
+        with self._lock:
+            self._exports.setdefault(did, []).append(export)
+        return export
+
+    def _is_there(self, did: Did) -> bool:
+        with self._database.read(f"reading the repository of {did}") as connection:
+            return connection.execute(self._database.sql["actor.standing"], (did,)).fetchone() is not None
+
+    def _end_export(self, did: Did, export: PostgresRepoExport) -> None:
+        with self._lock:
+            running = self._exports.get(did, [])
+            if export in running:
+                running.remove(export)
+            if not running:
+                self._exports.pop(did, None)
+        export.close()

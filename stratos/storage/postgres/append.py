@@ -1,0 +1,99 @@
+"""A batch's statements, gathered to be sent at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stratos.atproto.cid import Cid
+from stratos.atproto.syntax import Did
+from stratos.core.enrollment import Enrollment
+from stratos.storage.appending import LoggedCommit, LogHead, LogRow
+from stratos.storage.postgres.actor_schema import ActorSchema, schema_name
+from stratos.storage.postgres.apply import apply_commit
+from stratos.storage.postgres.database import Parameters
+from stratos.storage.sql_files import Statements
+
+
+class GatheredStatements:
+    """Implements `appending.AppendTarget`: answers from what was read of the heads, and gathers effects in their order.
+
+    `statements` are pairs of text and parameters, and whether the text is worth being prepared.
+    """
+
+    def __init__(self, sql: Statements, schema: ActorSchema, heads: Sequence[Sequence[object]]) -> None:
+        """`heads` are the rows of `append.heads`."""
+        self._sql = sql
+        self._schema = schema
+        self._heads: dict[str, LogHead] = {}
+        self._versions: dict[str, int] = {}
+        for did, commit, rev, seq, enrolled, version in heads:
+            found = LogHead(Cid(commit) if isinstance(commit, bytes) else None, str(rev), int(str(seq)), bool(enrolled))
+            self._heads[str(did)] = found
+            if isinstance(version, int):
+                self._versions[str(did)] = version
+        self.statements: list[tuple[str, Parameters, bool]] = []
+
+    def head(self, did: Did) -> LogHead:
+        return self._heads[did]
+
+    def insert_rows(self, rows: Sequence[LogRow]) -> None:
+        if rows:
+            columns = [(row.seq, row.did, row.kind, row.rev, row.time, row.views, row.frame) for row in rows]
+            self._add("append.insert_entries", [list(column) for column in zip(*columns, strict=True)])
+
+    def put_enrollment(self, enrollment: Enrollment, sealed_key: bytes | None, time: str) -> None:
+        did = enrollment.did
+        values = (
+            did,
+            enrollment.enrolled_at,
+            enrollment.pds_endpoint,
+            enrollment.signing_key,
+            "true" if enrollment.active else "false",
+            enrollment.enrollment_rkey,
+        )
+        self._add("enrollment.put", values)
+        self._add("enrollment.delete_boundaries", (did,))
+        if enrollment.boundaries:
+            self._add("enrollment.put_boundaries", (did, [*enrollment.boundaries]))
+        if sealed_key is not None:
+            self._add("enrollment.retire_key", (time, did))
+            self._add("enrollment.put_key", (did, enrollment.signing_key, sealed_key, time))
+
+    def erase(self, did: Did) -> None:
+        for name in ("delete_enrollment", "erase_entries", "queue_purge", "forget_schema"):
+            self._add(f"unenroll.{name}", (did,))
+        self._versions.pop(did, None)
+
+    def finish(self, heads: Sequence[tuple[Did, LogHead]], last_seq: int | None) -> None:
+        if heads:
+            rows = [(did, None if head.commit is None else head.commit.bytes, head.rev, head.seq) for did, head in heads]
+            self._add("append.put_heads", [list(column) for column in zip(*rows, strict=True)])
+        if last_seq is not None:
+            self._add("append.put_last_seq", (last_seq,))
+            self._add("append.notify", (str(last_seq),))
+
+    def apply(self, did: Did, commits: Sequence[LoggedCommit]) -> None:
+        """Carry commits into the actor's schema, which is made, or migrated, where necessary."""
+        name = schema_name(did)
+        version = self._versions.get(did)
+        if version is None:
+            steps = self._schema.creation(name)
+            self._add("unenroll.purge_done", (did,))
+            self._add("append.put_schema", (did, name, self._schema.version))
+        else:
+            steps = self._schema.steps(name, after=version)
+            if steps:
+                self._add("actor.put_version", (self._schema.version, did))
+        self.statements += [(step, (), False) for step in steps]
+        for commit in commits:
+            apply_commit(lambda key, values: self._add_for(name, key, values), commit)
+
+    def note_batch(self, writer: str, batch: int, time: int) -> None:
+        """Leave a trace by which this process can find out whether the batch took place."""
+        self._add("append.note_batch", (writer, batch, time))
+
+    def _add(self, name: str, parameters: Parameters) -> None:
+        self.statements.append((self._sql[name], parameters, True))
+
+    def _add_for(self, schema: str, name: str, parameters: Parameters) -> None:
+        self.statements.append((self._schema.statement(f"apply.{name}", schema), parameters, False))
