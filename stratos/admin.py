@@ -36,6 +36,18 @@ class Operator:
         """Call an admin query."""
         return self._answer("GET", f"zone.stratos.admin.{method}", None, parameters)
 
+    def pages(self, method: str, items: str) -> dict[str, object]:
+        """Call an admin query that answers by pages: the first answer, with the `items` of all of them."""
+        parameters = {"limit": str(PAGE)}
+        whole = answer = self.query(method, parameters)
+        found: list[object] = []
+        while True:
+            rows = answer[items]
+            found += rows if isinstance(rows, list) else []
+            if "cursor" not in answer:
+                return {**{name: value for name, value in whole.items() if name != "cursor"}, items: found}
+            answer = self.query(method, {**parameters, "cursor": str(answer["cursor"])})
+
     def _answer(self, verb: str, nsid: str, body: dict[str, object] | None, parameters: dict[str, str]) -> dict[str, object]:
         try:
             answer = httpx.request(
@@ -104,16 +116,40 @@ def boundaries(
 @admin.command(name="list")
 def list_enrollments(context: typer.Context, as_json: AsJson = False) -> None:
     """List every enrollment."""
-    found: list[dict[str, object]] = []
-    parameters = {"limit": str(PAGE)}
-    while True:
-        page = _operator(context).query("listEnrollments", parameters)
-        rows = page["enrollments"]
-        found += rows if isinstance(rows, list) else []
-        if "cursor" not in page:
-            break
-        parameters["cursor"] = str(page["cursor"])
-    _print(found, as_json)
+    found = _operator(context).pages("listEnrollments", "enrollments")["enrollments"]
+    _print(found if isinstance(found, list) else [], as_json)
+
+
+@admin.command()
+def publisher(
+    context: typer.Context,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again now, whatever stands in the way.")] = False,
+    refresh_all: Annotated[bool, typer.Option("--refresh-all", help="Write every enrollment record again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is still to be written on accounts' PDSes, and why not; or set it going again."""
+    operator = _operator(context)
+    if refresh_all:
+        operator.call("publisherRefresh", {})
+    if retry:
+        operator.call("publisherRetry", {})
+    status = operator.pages("publisherStatus", "accounts")
+    if as_json:
+        typer.echo(json.dumps(status, indent=2))
+        return
+    accounts = status.pop("accounts")
+    typer.echo(", ".join(f"{name} {value}" for name, value in status.items()))
+    table = Table("DID", "PDS", "items", "since", "next attempt", "what stands in the way")
+    for account in accounts if isinstance(accounts, list) else []:
+        table.add_row(*(str(account.get(name, "")) for name in ("did", "pds", "items", "since", "due")), _obstacle(account))
+    Console().print(table)
+
+
+def _obstacle(account: dict[str, object]) -> str:
+    """Why an account's work is not done yet."""
+    blocked = account.get("blocked")
+    refusals = [f"{item['path']}: {item['reason']}" for item in blocked] if isinstance(blocked, list) else []
+    return "\n".join([*(str(account[name]) for name in ("parked", "lastError") if name in account), *refusals])
 
 
 def _operator(context: typer.Context) -> Operator:

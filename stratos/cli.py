@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NoReturn, TypeVar
 
@@ -16,11 +18,14 @@ from pydantic_settings import BaseSettings
 from stratos import __version__
 from stratos.admin import admin
 from stratos.appview import run_appview
+from stratos.assembly import open_backend
 from stratos.dev import dev_environment, run_dev
 from stratos.engine.keyring import KeyFault
+from stratos.engine.service import World
+from stratos.engine.supervisor import EscalatedFailure
 from stratos.index import run_indexer
 from stratos.logging_setup import configure_logging
-from stratos.serve import open_backend, run_service
+from stratos.serve import run_service, run_worker
 from stratos.settings import (
     AppviewSettings,
     IndexerSettings,
@@ -32,6 +37,7 @@ from stratos.settings import (
 )
 from stratos.signals import StopOverdue, watch_signals
 from stratos.storage.ports import DataDirectoryInUse, StorageFault
+from stratos.workers import open_port, run_workers
 
 GC_ALLOCATIONS: Final = 20_000
 """Net allocations between two collections of young objects; Python's 700 are meant for scripts."""
@@ -43,20 +49,48 @@ app.add_typer(admin, name="admin")
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    workers: Annotated[int, typer.Option(min=1, help="Processes behind the one port; more than one needs PostgreSQL.")] = 1,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    listen_fd: Annotated[list[int] | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Run the service: records, the commit log, the firehose, XRPC."""
     settings = _settings(ServiceSettings)
-    if settings.storage_backend != "sqlite":
-        _give_up("  - STORAGE_BACKEND: only sqlite is there yet")
     configure_logging(settings.log_level)
     try:
-        backend = open_backend(settings)
+        backend = open_backend(settings, World.real())
     except (DataDirectoryInUse, StorageFault) as error:
         _give_up(f"Fatal error: {error}")
+    if workers > 1:
+        # Opened once for everybody: what is wrong with the database is said once, and what is to be migrated is.
+        shared = backend.shared
+        backend.close()
+        if not shared:
+            _give_up("Fatal error: --workers needs STORAGE_BACKEND=postgres: a SQLite data directory belongs to one process")
+        _serve_with_workers(settings, workers)
+        return
+    sockets = [socket.socket(fileno=descriptor) for descriptor in listen_fd or ()]
     try:
-        _run(lambda stop: run_service(settings, backend, stop), settings.shutdown_seconds)
+        if worker is None:
+            _run(lambda stop: run_service(settings, backend, stop), settings.shutdown_seconds)
+        else:
+            root = partial(run_worker, settings, backend, sockets=sockets, number=worker)
+            _run(root, settings.shutdown_seconds)
     finally:
         backend.close()
+
+
+def _serve_with_workers(settings: ServiceSettings, count: int) -> None:
+    try:
+        sockets = open_port(settings.host, settings.port)
+    except OSError as error:
+        _give_up(f"Fatal error: {settings.host}:{settings.port}: {error}")
+    patience = settings.shutdown_seconds
+    environment = dict(os.environ)
+    try:
+        _run(lambda stop: run_workers(count, sockets, environment, patience=patience, stop=stop), 2 * patience)
+    except* EscalatedFailure as group:
+        _give_up("\n".join(f"Fatal error: {error}" for error in _leaves(group)))
 
 
 @app.command()
@@ -87,7 +121,7 @@ def dev(
             _give_up(str(error))
         configure_logging(system.service.log_level, readable=True)
         try:
-            backend = open_backend(system.service)
+            backend = open_backend(system.service, World.real())
         except (DataDirectoryInUse, StorageFault) as error:
             _give_up(f"Fatal error: {error}")
         try:

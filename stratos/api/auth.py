@@ -166,6 +166,13 @@ class EnrollmentGate:
             return Viewer(did, frozenset(), enrolled=False)
         return Viewer(did, frozenset(enrollment.boundaries), enrolled=True)
 
+    async def towards(self, viewer: Viewer, owner: Did) -> Viewer:
+        """What a viewer is to the records of `owner`: nobody, while the owner has left for a while (soft unenroll)."""
+        if viewer.did is None or viewer.did == owner:
+            return viewer
+        standing = await self.enrollment(owner)
+        return ANONYMOUS if standing is None or not standing.active else viewer
+
     async def enrollment(self, did: Did) -> Enrollment | None:
         """The enrollment of an account as it is now."""
         if self._enrollments.at_hand(did):

@@ -42,9 +42,9 @@ class Hydration:
         located = _located(call.params.text("uri"))
         if located is None:
             raise invalid_request("Invalid AT-URI", "HydrationError")
-        viewer = await self._gate.viewer(call.credential)
         wanted = call.params.cid("cid")
         owner, path = located
+        viewer = await self._gate.towards(await self._gate.viewer(call.credential), owner)
         stored = await self._reads.of_actor(owner, lambda store: store.record(*path))
         if stored is None or (wanted is not None and wanted != stored.cid):
             raise record_not_found()
@@ -75,7 +75,7 @@ class Hydration:
             else:
                 by_owner.setdefault(located[0], []).append((uri, located[1]))
         for number, (owner, asked) in enumerate(by_owner.items(), 1):
-            await self._hydrate(viewer, owner, asked, answer)
+            await self._hydrate(await self._gate.towards(viewer, owner), owner, asked, answer)
             if number % OWNERS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
         return rendered_list("records", answer.records, {"notFound": answer.not_found, "blocked": answer.blocked})

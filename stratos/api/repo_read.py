@@ -46,7 +46,7 @@ class RepoReads:
         owner = repo_did(call)
         if owner is None:
             raise record_not_found()
-        viewer = await self._gate.viewer(call.credential)
+        viewer = await self._gate.towards(await self._gate.viewer(call.credential), owner)
         path = (call.params.text("collection"), call.params.text("rkey"))
         stored = await self._reads.of_actor(owner, lambda store: store.record(*path))
         wanted = call.params.cid("cid")
@@ -62,7 +62,7 @@ class RepoReads:
         owner = repo_did(call)
         if owner is None:
             return {"records": []}
-        viewer = await self._gate.viewer(call.credential)
+        viewer = await self._gate.towards(await self._gate.viewer(call.credential), owner)
         limit = max(1, min(MAX_PAGE, call.params.integer("limit", MAX_PAGE)))
         cursor = call.params.optional_text("cursor")
         collection, reverse = call.params.text("collection"), call.params.boolean("reverse", False)

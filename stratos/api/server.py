@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,9 +26,13 @@ _log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where to listen (`host:port`, port 0 for any free one) and the bounds of what is accepted. Durations in seconds."""
+    """Where to listen (`host:port`, port 0 for any free one) and the bounds of what is accepted. Durations in seconds.
+
+    `sockets` listen already, opened by whoever started this process.
+    """
 
     binds: tuple[str, ...]
+    sockets: tuple[socket.socket, ...] = ()
     backlog: int = 1_024
     max_connections: int = 4_000
     max_head_bytes: int = 16 * 1024
@@ -108,7 +113,8 @@ class HttpServer:
         self._room_left.unpark_all()
 
     async def _listen(self) -> list[trio.SocketListener]:
-        listeners: list[trio.SocketListener] = []
+        inherited = (trio.socket.from_stdlib_socket(each) for each in self._config.sockets)
+        listeners = [trio.SocketListener(each) for each in inherited]
         try:
             for bind in self._config.binds:
                 host, _, port = bind.rpartition(":")

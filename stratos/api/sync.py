@@ -61,7 +61,7 @@ class Sync:
     async def get_record(self, call: XrpcCall) -> Reply:
         """A record with the proof that it is in the signed repository; visible to whom the record is."""
         owner = call.params.did("did")
-        viewer = await self._gate.viewer(call.credential)
+        viewer = await self._gate.towards(await self._gate.viewer(call.credential), owner)
         path = (call.params.text("collection"), call.params.text("rkey"))
         proof = await self._reads.of_actor(owner, lambda store: _proof(store, self._views, viewer, owner, path))
         if proof is None:

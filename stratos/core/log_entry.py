@@ -70,7 +70,8 @@ class EnrollmentAction(StrEnum):
 class EnrollmentEntry:
     """An enrollment change; its row effect happens in the same transaction as its append.
 
-    ENROLL: `enrollment` is upserted whole; `sealed_key`, if given, becomes the account's current signing key.
+    ENROLL: `enrollment` is upserted whole; `sealed_key`, if given, becomes the account's current signing key. One that is not
+    active is a soft unenroll: the repository and its key wait, and no commit follows until the account is active again.
     UNENROLL: the enrollment, boundaries, keys, earlier log entries and actor store of `did` are purged (hard unenroll).
     """
 

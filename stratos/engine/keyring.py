@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ from stratos.atproto.keys import Curve, SigningKey
 from stratos.atproto.syntax import Did
 
 _VERSION: Final = b"\x01"
+_CONTEXT_VERSION: Final = b"\x02"
+_KEY_ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _KEY_BYTES: Final = 32
 _CURVE_TAGS: Final = {Curve.P256: b"p", Curve.SECP256K1: b"k"}
@@ -28,11 +31,38 @@ class KeyFault(Exception):
     """A key file or a sealed key cannot be used; the message says which and what to do."""
 
 
+class ContextSealer:
+    """Seals values under the master key, each to a context: `version(1) ‖ key id(4) ‖ nonce(12) ‖ AES-256-GCM(value)`.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, master_key: bytes) -> None:
+        self._aead = AESGCM(master_key)
+        self._prefix = _CONTEXT_VERSION + sha256(master_key).digest()[:_KEY_ID_BYTES]
+
+    def seal(self, plain: bytes, context: str) -> bytes:
+        """Encrypt and authenticate; opens only with the same context."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._prefix + nonce + self._aead.encrypt(nonce, plain, context.encode())
+
+    def open(self, sealed: bytes, context: str) -> bytes:
+        """Decrypt. Raises KeyFault where the key or the context is another, or the value was changed."""
+        start = len(self._prefix)
+        if sealed[:start] != self._prefix:
+            raise KeyFault(f"{context} is sealed with another master key")
+        try:
+            return self._aead.decrypt(sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :], context.encode())
+        except (InvalidTag, ValueError) as error:
+            raise KeyFault(f"{context} does not open") from error
+
+
 class Keyring:
-    """The service key, and a bounded cache of opened user keys."""
+    """The service key, the user keys' and other values' seal, and a bounded cache of opened user keys."""
 
     def __init__(self, service_key: SigningKey, master_key: bytes, *, max_cached: int = 1_024) -> None:
         self.service_key = service_key
+        self.sealer = ContextSealer(master_key)
         self._aead = AESGCM(master_key)
         self._max_cached = max_cached
         self._opened: OrderedDict[bytes, tuple[Did, SigningKey]] = OrderedDict()

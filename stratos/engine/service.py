@@ -23,6 +23,10 @@ from stratos.engine.enrollment import EnrollmentDesk, EnrollmentPolicy
 from stratos.engine.firehose import Firehose, StreamLimits
 from stratos.engine.identity import Identity
 from stratos.engine.keyring import Keyring
+from stratos.engine.leadership import LedTask
+from stratos.engine.log_follower import LogFollower
+from stratos.engine.oauth import OAuthClient
+from stratos.engine.publisher import PublishedIdentity, Publisher
 from stratos.engine.rate_limit import WriteLimiter, WriteRate
 from stratos.engine.record_views import DEFAULT_MAX_BYTES, RecordViews
 from stratos.engine.repository import RepositoryWriter, WriterParts
@@ -76,7 +80,8 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class StratosService:
-    """One service's engine. Its tasks (`log.run`, `retention.run`) are started by the composition root."""
+    """One service's engine. Its tasks are started by the composition root: `log.run`, where the store is shared `follower.run`,
+    with OAuth `oauth.run`, and of `led`, tasks by name that run in one process of those that share a store."""
 
     identity: ServiceIdentity
     network: Identity
@@ -90,8 +95,12 @@ class StratosService:
     firehose: Firehose
     views: RecordViews
     retention: Retention
+    follower: LogFollower
+    led: Mapping[str, LedTask]
     limiter: WriteLimiter
     keyring: Keyring
+    oauth: OAuthClient | None
+    publisher: Publisher
 
     @classmethod
     def build(
@@ -99,15 +108,20 @@ class StratosService:
         identity: ServiceIdentity,
         *,
         backend: Backend,
+        reads: StoreReads,
         network: Identity,
+        oauth: OAuthClient | None = None,
+        stubs: bool = True,
         keyring: Keyring,
         lexicons: Lexicons,
         limits: ServiceLimits,
         world: World,
     ) -> StratosService:
-        """Put the engine together upon an open backend; starts nothing. `network` resolves the DIDs and handles of others."""
+        """Put the engine together upon an open backend; starts nothing. `network` resolves the DIDs and handles of others.
+
+        Without `oauth` nobody enrolls by signing in, and nothing is published; with `stubs`, one of every record.
+        """
         views = RecordViews(limits.view_bytes)
-        reads = StoreReads(backend.actors, limits.read_threads if backend.shared else 0)
         log = CommitLog(backend, reads=reads, clock=world.clock, limits=limits.log, purged=lambda _: views.forget_all())
         locks = ActorLocks()
         tids = TidClock(lambda: int(world.clock().timestamp() * 1_000_000), world.rng.randrange(1024))
@@ -125,7 +139,30 @@ class StratosService:
             limiter=limiter,
             bulk_thread=bulk_thread,
         )
+        retention = Retention(backend, RetentionPolicy(keep=limits.retention), clock=world.clock, bulk_thread=bulk_thread)
         policy = EnrollmentPolicy(identity.did, identity.public_url, identity.allowed_boundaries, identity.auto_enroll)
+        enrollment = EnrollmentDesk(
+            policy,
+            backend=backend,
+            reads=reads,
+            log=log,
+            accounts=AccountLocks("account", locks, backend=backend, reads=reads),
+            keyring=keyring,
+            tids=tids,
+            clock=world.clock,
+        )
+        publisher = Publisher(
+            PublishedIdentity(identity.did, identity.fragment, identity.public_url),
+            oauth,
+            backend=backend,
+            commit_log=log,
+            reads=reads,
+            attest=enrollment.attestation,
+            clock=world.clock,
+            rng=world.rng,
+            stubs=stubs,
+        )
+        led = {"retention": retention.run, "publisher": publisher.run}
         return cls(
             identity=identity,
             network=network,
@@ -135,21 +172,16 @@ class StratosService:
             lexicons=lexicons,
             log=log,
             repository=RepositoryWriter(parts),
-            enrollment=EnrollmentDesk(
-                policy,
-                backend=backend,
-                reads=reads,
-                log=log,
-                accounts=AccountLocks("account", locks, backend=backend, reads=reads),
-                keyring=keyring,
-                tids=tids,
-                clock=world.clock,
-            ),
+            enrollment=enrollment,
             firehose=Firehose(backend, log, reads=reads, service_url=identity.public_url, limits=limits.stream),
             views=views,
-            retention=Retention(backend, RetentionPolicy(keep=limits.retention), clock=world.clock, bulk_thread=bulk_thread),
+            retention=retention,
+            follower=LogFollower(backend, log, reads=reads),
+            led={name: LedTask(name, run, backend=backend, reads=reads) for name, run in led.items()},
             limiter=limiter,
             keyring=keyring,
+            oauth=oauth,
+            publisher=publisher,
         )
 
     def statistics(self) -> Mapping[str, Mapping[str, float]]:
@@ -164,5 +196,9 @@ class StratosService:
             "store_reads": self.reads.statistics(),
             "record_views": self.views.statistics(),
             "retention": self.retention.statistics(),
+            "publisher": self.publisher.statistics(),
+            "follower": self.follower.statistics(),
+            **{f"leadership_{name}": led.statistics() for name, led in self.led.items()},
+            **({} if self.oauth is None else {"oauth": self.oauth.statistics()}),
             "enrollments": self.backend.enrollments.statistics(),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import quote, urlencode
@@ -39,6 +40,7 @@ LOCAL_URL: Final = "http://localhost:3100"
 UNSET_URLS: Final = frozenset({"https://stratos.example.com", LOCAL_URL, "undefined"})
 """Public URLs that say nothing about this machine; dev mode looks for a better one (service spec §9.3)."""
 UNDEFINED: Final = "undefined"
+VALKEY_CLIENT: Final = "coredis"
 
 
 class ServiceSettings(ListenerSettings):
@@ -50,6 +52,14 @@ class ServiceSettings(ListenerSettings):
         "atproto_pns", alias="STRATOS_SERVICE_FRAGMENT", description="Fragment of the key id in the DID document, and of stubs"
     )
     port: Port = Field(3100, alias="STRATOS_PORT", description="Port to listen on")
+    worker_port: Port | None = Field(
+        None,
+        alias="STRATOS_WORKER_PORT",
+        description="With `--workers`: each worker also answers on 127.0.0.1 at this port plus its number, for its own metrics",
+    )
+    read_threads: Positive = Field(
+        8, alias="STRATOS_READ_THREADS", description="PostgreSQL: reads under way at the same time, a thread each"
+    )
     repo_url: Text = Field(LOCAL_URL, alias="STRATOS_REPO_URL", description="Named in the banner and the User-Agent")
     vite_stratos_url: Text | None = Field(
         None, alias="VITE_STRATOS_URL", description="Dev mode: the public URL if `STRATOS_PUBLIC_URL` is a sample"
@@ -80,12 +90,18 @@ class ServiceSettings(ListenerSettings):
         (), alias="STRATOS_ALLOWED_PDS_ENDPOINTS", description="Accounts on these PDSes may enroll"
     )
     allow_list_uri: WebUrl | None = Field(
-        None, alias="STRATOS_ALLOW_LIST_URI", description="External list of accounts that may enroll"
+        None,
+        alias="STRATOS_ALLOW_LIST_URI",
+        description="External list of accounts that may enroll, and go on: a DID per line",
     )
     allow_list_bootstrap_name: Text | None = Field(
-        None, alias="STRATOS_ALLOW_LIST_BOOTSTRAP_NAME", description="Name of the Valkey set with the allow list"
+        None,
+        alias="STRATOS_ALLOW_LIST_BOOTSTRAP_NAME",
+        description="Valkey set that holds the external list too, and may hold more",
     )
-    valkey_url: ValkeyUrl | None = Field(None, alias="STRATOS_VALKEY_URL", description="Valkey, for the allow list")
+    valkey_url: ValkeyUrl | None = Field(
+        None, alias="STRATOS_VALKEY_URL", description="Valkey, for the allow list; needs the extra `valkey`"
+    )
     public_enrollment_lookup: Switch = Field(
         True,
         alias="STRATOS_PUBLIC_ENROLLMENT_LOOKUP",
@@ -131,7 +147,7 @@ class ServiceSettings(ListenerSettings):
     oauth_tos_uri: Text | None = Field(None, alias="STRATOS_OAUTH_TOS_URI", description="In the client metadata")
     oauth_policy_uri: Text | None = Field(None, alias="STRATOS_OAUTH_POLICY_URI", description="In the client metadata")
     allowed_redirects: Origins = Field(
-        (), alias="STRATOS_ALLOWED_REDIRECTS", description="Where OAuth may send the browser; empty: own origin"
+        (), alias="STRATOS_ALLOWED_REDIRECTS", description="Where OAuth may send the browser beside our own origin"
     )
     allow_private_network: Switch = Field(
         default_factory=lambda known: bool(known.get("dev_mode")),
@@ -164,6 +180,11 @@ class ServiceSettings(ListenerSettings):
     )
     pg_actor_pool_size: Positive = Field(
         200, alias="STRATOS_PG_ACTOR_POOL_SIZE", description="PostgreSQL connections for repositories"
+    )
+    pg_answer_timeout_seconds: Seconds = Field(
+        20.0,
+        alias="STRATOS_PG_ANSWER_TIMEOUT_SECONDS",
+        description="How long PostgreSQL may leave a statement unanswered before its connection is given up",
     )
     pg_admin_pool_size: Positive = Field(
         3, alias="STRATOS_PG_ADMIN_POOL_SIZE", description="PostgreSQL connections for housekeeping"
@@ -278,6 +299,13 @@ class ServiceSettings(ListenerSettings):
         if service is not None:
             appview_grants(service, items)
         return items
+
+    @field_validator("valkey_url")
+    @classmethod
+    def _valkey_has_its_client(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and find_spec(VALKEY_CLIENT) is None:
+            raise refusal("needs an extra: pip install 'stratos[valkey]'")
+        return value
 
     @field_validator("postgres_url")
     @classmethod

@@ -93,3 +93,24 @@ async def test_owner_reads_what_its_own_boundaries_no_longer_cover(api: Api) -> 
     params = {"repo": REI, "collection": POST, "rkey": RKEY}
     assert (await api.get("zone.stratos.repo.getRecord", OWNER, **params)).status == 200
     assert (await api.get("zone.stratos.repo.getRecord", SHARES, **params)).status == 200
+
+
+async def test_records_of_who_has_left_for_a_while_are_there_for_nobody_else_until_the_return(api: Api) -> None:
+    uri = f"at://{REI}/{POST}/{RKEY}"
+
+    async def seen_by(viewer: str) -> list[bool]:
+        where = {"collection": POST, "rkey": RKEY}
+        one = await api.get("zone.stratos.repo.getRecord", viewer, repo=REI, **where)
+        page = await api.get("zone.stratos.repo.listRecords", viewer, repo=REI, collection=POST)
+        hydrated = await api.get("zone.stratos.repo.hydrateRecord", viewer, uri=uri)
+        many = await api.post("zone.stratos.repo.hydrateRecords", viewer, {"uris": [uri]})
+        proof = await api.client.get("/xrpc/com.atproto.sync.getRecord", params={"did": REI, **where}, headers=authorized(viewer))
+        statuses = (one.status, hydrated.status, proof.status_code)
+        return [*(status == 200 for status in statuses), bool(page.body["records"]), bool(many.body["records"])]
+
+    assert await seen_by(SHARES) == [True] * 5
+    await api.engine.service.enrollment.revoke(REI)
+    assert await seen_by(SHARES) == [False] * 5
+    assert await seen_by(OWNER) == [True] * 5
+    await api.engine.service.enrollment.enroll(REI)
+    assert await seen_by(SHARES) == [True] * 5

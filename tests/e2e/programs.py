@@ -66,9 +66,12 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(command: str, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Program]:
+def running(
+    command: str, folder: Path, settings: Mapping[str, str] | None = None, *, service_port: int | None = None
+) -> Iterator[Program]:
     """Run `stratos serve` or `stratos dev` in a folder until the block ends; fails where it does not become healthy."""
-    port, appview_port, indexer_port = free_ports(3)
+    free_port, appview_port, indexer_port = free_ports(3)
+    port = free_port if service_port is None else service_port
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("STRATOS_", "BSKY_", "APPVIEW_"))},
         "STRATOS_SERVICE_DID": "did:web:stratos.test",

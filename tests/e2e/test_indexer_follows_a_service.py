@@ -109,6 +109,25 @@ async def test_rows_follow_creates_edits_moves_deletes_and_unenrollment(data_dir
         await converge(api, appview_db, SAKURA)
 
 
+async def test_posts_of_who_leaves_for_a_while_vanish_and_return_with_their_author(
+    data_dir: Path, appview_db: AppViewDatabase
+) -> None:
+    async with serving(data_dir) as api, following(api, appview_db):
+        await api.engine.enroll(REI, WRITERS)
+        await api.engine.enroll(SAKURA, WRITERS)
+        for text in ("one", "two"):
+            await api.create(REI, text, WRITERS)
+        await api.create(SAKURA, "stays", WRITERS)
+        await converge(api, appview_db, REI, SAKURA)
+        for _ in range(2):
+            assert await api.engine.service.enrollment.revoke(REI) is None
+            await converge(api, appview_db, SAKURA)
+            await api.engine.enroll(REI, EDITORS)
+            await converge(api, appview_db, REI, SAKURA)
+        await api.create(REI, "back", EDITORS)
+        await converge(api, appview_db, REI, SAKURA)
+
+
 async def test_an_indexer_that_was_away_longer_than_retention_is_mended(data_dir: Path, appview_db: AppViewDatabase) -> None:
     async with serving(data_dir, limits=SMALL_TAIL) as api:
         for did in (REI, SAKURA, KAORUKO):

@@ -21,6 +21,7 @@ from stratos.core.enrollment import Enrollment
 from stratos.engine.identity import DidDocument, Identity, IdentityUnavailable
 from stratos.engine.keyring import Keyring
 from stratos.engine.service import ServiceIdentity, ServiceLimits, StratosService, World
+from stratos.engine.store_reads import StoreReads
 from stratos.engine.writes import Committed, Create
 from stratos.resources import lexicon_directory, sql_directory
 from stratos.storage.ports import Backend
@@ -120,6 +121,7 @@ async def start_engine(
     service = StratosService.build(
         identity,
         backend=backend,
+        reads=StoreReads(backend.actors, (limits or ServiceLimits()).read_threads if backend.shared else 0),
         network=network or NoNetwork(),
         keyring=keyring or Keyring(SigningKey.generate_secp256k1(), os.urandom(32)),
         lexicons=lexicons(),

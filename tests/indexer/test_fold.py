@@ -36,8 +36,8 @@ def enroll(seq: int, rev: int | None = None) -> EnrollmentEvent:
     return EnrollmentEvent(seq, DID, EnrollmentAction.ENROLL, time(seq), None, ("b",), None if rev is None else tid(rev))
 
 
-def unenroll(seq: int) -> EnrollmentEvent:
-    return EnrollmentEvent(seq, DID, EnrollmentAction.UNENROLL, time(seq), None, (), None)
+def unenroll(seq: int, rev: int | None = None) -> EnrollmentEvent:
+    return EnrollmentEvent(seq, DID, EnrollmentAction.UNENROLL, time(seq), None, (), None if rev is None else tid(rev))
 
 
 def folded(*events: Event, state: ActorState | None = None, after: int = 0) -> BatchPlan:
@@ -153,6 +153,16 @@ def test_an_enrollment_at_or_behind_the_rows_is_none() -> None:
 def test_unenroll_purges_and_forgets_what_the_batch_had_before() -> None:
     actor = only(folded(enroll(1), commit(2, change(Action.CREATE, "x")), commit(9, since=8), unenroll(10)))
     assert (actor.purge, actor.posts, actor.enrollment, actor.block, actor.moved) == (True, {}, None, None, False)
+
+
+def test_who_leaves_for_a_while_is_taken_out_and_fetched_whole_on_return() -> None:
+    left = only(folded(unenroll(5, rev=4), state=ActorState(4, tid(4))))
+    assert (left.purge, left.enrollment, left.block) == (True, None, None)
+    for back in (folded(enroll(6, rev=4)), folded(unenroll(5, rev=4), enroll(6, rev=4), state=ActorState(4, tid(4)))):
+        actor = only(back)
+        assert actor.enrollment is not None
+        assert actor.block is not None
+        assert (actor.block.rev, actor.posts) == (tid(4), {})
 
 
 def test_enrolling_again_after_unenroll_starts_from_nothing() -> None:

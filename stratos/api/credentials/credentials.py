@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from stratos.api.auth import Verifier
+from stratos.api.credentials.allowlisted import AllowlistedVerifier
 from stratos.api.credentials.derived_keys import KEY_BYTES, derive_key
 from stratos.api.credentials.dpop import DpopVerifier, OnAllowlist
 from stratos.api.credentials.dpop_proof import DpopProofs
@@ -51,7 +52,7 @@ class Credentials:
         monotonic: Callable[[], float],
         on_allowlist: OnAllowlist | None = None,
     ) -> None:
-        """`clock` is the wall clock, `monotonic` gives seconds. `on_allowlist`: see DpopVerifier."""
+        """`clock` is the wall clock, `monotonic` gives seconds. `on_allowlist` is asked for every user, where it is given."""
         self._used = UsedTokens(clock=clock)
         tokens = ServiceTokens(settings.service, settings.fragments, identity=identity, clock=clock, used=self._used)
         nonces = DpopNonces(_nonce_secret(settings.nonce_secret), clock=clock)
@@ -65,7 +66,12 @@ class Credentials:
         )
         self.sessions = CookieSessions(settings.master_key, settings.public_url, clock=clock)
         self._service_tokens = ServiceTokenVerifier(tokens, AppviewGrants(settings.grants))
-        self.verifiers: tuple[Verifier, ...] = (self._service_tokens, self.dpop, SessionVerifier(self.sessions))
+        tokens_verifier: Verifier = self._service_tokens
+        sessions_verifier: Verifier = SessionVerifier(self.sessions)
+        if on_allowlist is not None:
+            tokens_verifier = AllowlistedVerifier(tokens_verifier, on_allowlist)
+            sessions_verifier = AllowlistedVerifier(sessions_verifier, on_allowlist)
+        self.verifiers: tuple[Verifier, ...] = (tokens_verifier, self.dpop, sessions_verifier)
 
     def statistics(self) -> Mapping[str, float]:
         """Gauges and counters of service JWTs, of DPoP with its authorization servers, and of the memory of used tokens."""

@@ -28,7 +28,7 @@ NONCE_HEADER: Final = "DPoP-Nonce"
 MEMORY_FULL_RETRY_SECONDS: Final = 5
 
 OnAllowlist = Callable[[Did], Awaitable[bool]]
-"""Whether the external allowlist names an account."""
+"""Whether an account is welcome by the lists of this moment; see `Eligibility.admits`."""
 
 
 class DpopVerifier:
@@ -44,7 +44,7 @@ class DpopVerifier:
         clock: Callable[[], datetime],
         on_allowlist: OnAllowlist | None = None,
     ) -> None:
-        """`on_allowlist` is None where no external allowlist is configured."""
+        """`on_allowlist` is None where no external list is configured."""
         self._proofs = proofs
         self._issuers = issuers
         self._nonces = nonces

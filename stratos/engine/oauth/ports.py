@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import Answer
+from stratos.storage.oauth_port import OAuthStore
+
+__all__ = ["ExclusiveUse", "Http", "OAuthStore", "Sealer", "StoreThread"]
 
 T = TypeVar("T")
 
 ExclusiveUse: TypeAlias = Callable[[Did], AbstractAsyncContextManager[None]]
 """Holds an account's session exclusively for a block; across processes where several share one store."""
-
-
-class OAuthStore(Protocol):
-    """Keeps sessions and states, sealed. Synchronous, as all storage; every call is one durable transaction.
-
-    It never looks into a value. Called from one thread at a time, not always the same.
-    """
-
-    def put_state(self, key: str, sealed: bytes, expires_at: datetime) -> None:
-        """Keep the state of an authorization that has begun."""
-        ...
-
-    def take_state(self, key: str) -> bytes | None:
-        """Read and delete a state in one step: two callers never both get it."""
-        ...
-
-    def count_states(self) -> int:
-        """States kept, expired ones included."""
-        ...
-
-    def expire_states(self, now: datetime) -> int:
-        """Delete the states that have expired; how many."""
-        ...
-
-    def put_session(self, did: Did, sealed: bytes, now: datetime) -> None:
-        """Keep an account's session in place of the former."""
-        ...
-
-    def get_session(self, did: Did) -> bytes | None:
-        """An account's session."""
-        ...
-
-    def delete_session(self, did: Did) -> bool:
-        """Forget an account's session; whether there was one."""
-        ...
-
-    def sessions_put_before(self, instant: datetime, *, after: Did | None, limit: int) -> Sequence[Did]:
-        """Whose sessions were last put before an instant, in the order of their DIDs, from beyond `after` on."""
-        ...
 
 
 class Sealer(Protocol):

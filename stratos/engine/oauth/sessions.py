@@ -113,7 +113,8 @@ class Sessions:
     async def revoke(self, did: Did, *, before: datetime | None = None) -> bool:
         """Forget the account's session and have its server forget it; whether the server says that it has.
 
-        With `before` a session that was given at that moment or later is left alone. We have forgotten it in any case, also when this is cancelled after it began to ask the server.
+        With `before` a session that was given at that moment or later is left alone. Any other we have forgotten in any case,
+        also when this is cancelled after it began to ask the server.
         """
         async with self._exclusive(did):
             session = await self._vault.session(did)

@@ -163,3 +163,15 @@ async def test_another_site_may_not_use_the_session_even_to_read(clock: Clock) -
     for origin in ("https://evil.test", "http://stratos.test", "https://stratos.test:8443", "null", ""):
         error = await refused(verifier, request(cookie, Origin=origin))
         assert (error.status, error.name) == (403, "InvalidOrigin")
+
+
+async def test_on_localhost_pages_may_come_by_name_or_by_address(clock: Clock) -> None:
+    local = sessions(clock, public_url="http://localhost:3100")
+    cookie = sent_back(local.issue(REI).set_cookie)
+    for origin in ("http://localhost:3100", "http://127.0.0.1:3100"):
+        assert await SessionVerifier(local).verify(request(cookie, Origin=origin), GET) == User(REI)
+    for origin in ("http://127.0.0.1", "http://127.0.0.1:3200", "https://127.0.0.1:3100", "http://localhost.evil.test:3100"):
+        assert (await refused(SessionVerifier(local), request(cookie, Origin=origin))).name == "InvalidOrigin"
+    named = sessions(clock, public_url="http://localhost.evil.test:3100")
+    cookie = sent_back(named.issue(REI).set_cookie)
+    assert (await refused(SessionVerifier(named), request(cookie, Origin="http://127.0.0.1:3100"))).name == "InvalidOrigin"
