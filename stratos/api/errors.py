@@ -79,6 +79,12 @@ def unavailable() -> XrpcError:
     return busy("The service cannot do this at the moment", FAULT_RETRY_SECONDS)
 
 
+def unknown_outcome() -> XrpcError:
+    """A write was handed to the store, which did not answer any more."""
+    message = "It is not known whether this was written: read before you try again"
+    return busy(message, FAULT_RETRY_SECONDS)
+
+
 def busy(message: str, retry_after: int) -> XrpcError:
     """Too much is under way; `retry_after` in seconds."""
     return XrpcError(SERVICE_UNAVAILABLE, Reason.UNAVAILABLE, message, {"Retry-After": str(retry_after)})

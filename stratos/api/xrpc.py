@@ -26,13 +26,14 @@ from stratos.api.errors import (
     invalid_request,
     not_authenticated,
     unavailable,
+    unknown_outcome,
 )
 from stratos.api.fields import Fields
 from stratos.api.request import RequestBody, RequestHead
 from stratos.atproto.data_model import InvalidData, Json, object_from_json
 from stratos.atproto.lexicon import LexiconError, Lexicons, MethodKind, UnknownLexicon
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_nsid
-from stratos.storage.ports import StorageFault
+from stratos.storage.ports import OutcomeUnknown, StorageFault
 
 XRPC_PREFIX: Final = "/xrpc/"
 JSON: Final = "application/json"
@@ -193,7 +194,7 @@ class XrpcDispatcher:
         nsid = _nsid(head)
         if isinstance(error, StorageFault):
             _log.error("storage fault", method=nsid, traceId=trace_id, exc_info=error)
-            return unavailable()
+            return unknown_outcome() if isinstance(error, OutcomeUnknown) else unavailable()
         _log.error("request failed", method=nsid, traceId=trace_id, exc_info=error)
         method = self._methods.get(nsid)
         return internal_error() if method is None else internal_error(*method.fault)

@@ -17,7 +17,7 @@ from stratos.core.log_codec import purges
 from stratos.core.log_entry import LoggedEntry, Proposal
 from stratos.engine.log_tail import LogTail
 from stratos.engine.store_reads import StoreReads
-from stratos.storage.ports import Appended, AppendOutcome, Backend, StorageFault
+from stratos.storage.ports import Appended, AppendOutcome, Backend, OutcomeUnknown, StorageFault
 
 log = structlog.get_logger(__name__)
 
@@ -36,11 +36,12 @@ class LogLimits:
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A proposal and its answer: an outcome, or a fault."""
+    """A proposal and its answer: an outcome, or a fault where there is one that says more than that nothing was written."""
 
     proposal: Proposal
     answered: trio.Event = field(default_factory=trio.Event)
     outcome: AppendOutcome | None = None
+    unknown: OutcomeUnknown | None = None
 
 
 class CommitLog:
@@ -79,8 +80,9 @@ class CommitLog:
     async def append(self, proposal: Proposal) -> AppendOutcome:
         """Append a proposal and wait until it is durable and applied.
 
-        Raises StorageFault when it was not appended. Cancellation is held back until the answer is known, so that the
-        caller's actor lock covers the whole append; waiting for room in the queue is bounded by the writer's pace.
+        Raises StorageFault when it was not appended, OutcomeUnknown when nobody can tell now. Cancellation is held back until
+        the answer is known, so that the caller's actor lock covers the whole append; waiting for room in the queue is bounded by
+        the writer's pace.
         """
         if not self._accepting:
             raise StorageFault("the commit log is not running")
@@ -88,6 +90,8 @@ class CommitLog:
         with trio.CancelScope(shield=True):
             await self._send.send(waiting)
             await waiting.answered.wait()
+        if waiting.unknown is not None:
+            raise OutcomeUnknown(str(waiting.unknown)) from waiting.unknown
         if waiting.outcome is None:
             raise StorageFault("the commit log could not append; nothing was written")
         return waiting.outcome
@@ -147,6 +151,7 @@ class CommitLog:
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
         proposals = [waiting.proposal for waiting in batch]
         outcomes: list[AppendOutcome] = []
+        unknown: OutcomeUnknown | None = None
         started = time.perf_counter()
         try:
             with trio.CancelScope(shield=True):
@@ -156,11 +161,12 @@ class CommitLog:
             self._commit_seconds += time.perf_counter() - started
             await self._publish(outcomes)
         except StorageFault as fault:
+            unknown = fault if isinstance(fault, OutcomeUnknown) else None
             log.error("commit batch failed", proposals=len(batch), error=str(fault))
         finally:
             # Whatever happened, nobody who handed over a proposal waits for ever.
             for waiting, outcome in zip_longest(batch, outcomes):
-                waiting.outcome = outcome
+                waiting.outcome, waiting.unknown = outcome, unknown
                 waiting.answered.set()
 
     def _commit_in_thread(self, proposals: Sequence[Proposal]) -> list[AppendOutcome]:

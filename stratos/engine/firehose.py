@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import structlog
 import trio
 
 from stratos.atproto.frames import encode_info
@@ -21,7 +22,9 @@ from stratos.core.log_entry import EnrollmentAction, EnrollmentEntry, EntryKind,
 from stratos.core.view import in_view
 from stratos.engine.commit_log import CommitLog
 from stratos.engine.store_reads import StoreReads
-from stratos.storage.ports import Backend
+from stratos.storage.ports import Backend, StorageFault
+
+log = structlog.get_logger(__name__)
 
 SendFrame = Callable[[bytes], Awaitable[None]]
 
@@ -80,13 +83,16 @@ class Firehose:
 
         Errors of `send` pass through to the caller. Cancellation ends the stream at once.
         """
-        refusal = await self._refusal(request)
-        if refusal is not None:
-            return refusal
         with trio.CancelScope() as scope:
-            self._open.add(scope)
             try:
+                refusal = await self._refusal(request)
+                if refusal is not None:
+                    return refusal
+                self._open.add(scope)
                 return await self._stream(request, send)
+            except StorageFault as fault:
+                log.warning("a stream ends with a fault of the store", error=str(fault))
+                return StreamEnd("ServiceUnavailable", "The log cannot be read at the moment, try again in a few seconds")
             finally:
                 self._open.discard(scope)
         return StreamEnd(None, "the service is shutting down")

@@ -138,6 +138,10 @@ class Planner:
             return Refusal(Reason.INVALID_RECORD, f"record: {error}")
 
 
+class MissingFromStore(StorageFault):
+    """The head refers to what is not there: another process has replaced that head since it was read, or the store is damaged."""
+
+
 def first_commit(did: Did, rev: Tid, key: SigningKey) -> CommitEntry:
     """The empty commit with which a repository begins."""
     tree = Mst.empty()
@@ -162,7 +166,7 @@ def _tree_root(store: ActorStore, commit: Cid) -> Cid:
         return known
     block = store.block(commit)
     if block is None:
-        raise StorageFault(f"the head commit {commit} is not in its actor store")
+        raise MissingFromStore(f"the head commit {commit} is not in its actor store")
     return SignedCommit.decode(block).data
 
 
@@ -175,5 +179,5 @@ def block_boundaries(block: bytes) -> tuple[Boundary, ...]:
 def _boundaries_at(store: ActorStore, cid: Cid) -> tuple[Boundary, ...]:
     block = store.block(cid)
     if block is None:
-        raise StorageFault(f"the record block {cid} is not in its actor store")
+        raise MissingFromStore(f"the record block {cid} is not in its actor store")
     return block_boundaries(block)

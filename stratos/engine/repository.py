@@ -12,6 +12,7 @@ import trio
 from stratos.atproto.cid import Cid
 from stratos.atproto.dag_cbor import DataModel
 from stratos.atproto.lexicon import LexiconError, Lexicons
+from stratos.atproto.mst import MissingBlock
 from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did, parse_nsid, parse_rkey, record_path
 from stratos.atproto.tid import TidClock
 from stratos.core.access import Viewer, may_read
@@ -23,7 +24,7 @@ from stratos.core.record_rules import NO_PARENT, PARENT_UNSEEN, Parent, ParentOf
 from stratos.engine.actor_locks import ActorLocks
 from stratos.engine.commit_log import CommitLog
 from stratos.engine.keyring import Keyring
-from stratos.engine.planner import Plan, Planner, WriteRequest, block_boundaries
+from stratos.engine.planner import MissingFromStore, Plan, Planner, WriteRequest, block_boundaries
 from stratos.engine.rate_limit import WriteLimiter
 from stratos.engine.store_reads import StoreReads
 from stratos.engine.writes import Committed, Create, Delete, Write
@@ -97,8 +98,14 @@ class RepositoryWriter:
         if isinstance(located, Refusal):
             return located
         async with self._parts.locks.hold(actor):
-            for _ in range(PLAN_ATTEMPTS):
-                plan = await self._plan(actor, located, swap_commit, validate)
+            for attempt in range(PLAN_ATTEMPTS):
+                try:
+                    plan = await self._plan(actor, located, swap_commit, validate)
+                except MissingFromStore:
+                    if attempt == PLAN_ATTEMPTS - 1:
+                        raise
+                    self._replanned += 1
+                    continue
                 if isinstance(plan, Refusal):
                     return plan
                 outcome = await self._parts.log.append(Proposal(actor, (plan.entry,)))
@@ -127,7 +134,11 @@ class RepositoryWriter:
         with backend.actors.open(enrollment.did) as store:
             if store is None:
                 return Refusal(Reason.REPO_NOT_FOUND, "Could not find repo")
-            return self._planner.plan(store, request, self._parts.keyring.open(enrollment.did, sealed))
+            key = self._parts.keyring.open(enrollment.did, sealed)
+            try:
+                return self._planner.plan(store, request, key)
+            except MissingBlock as missing:
+                raise MissingFromStore(f"the tree of {enrollment.did} cannot be read: {missing}") from missing
 
     def _located(self, writes: Sequence[Write], validate: bool) -> Sequence[Write] | Refusal:
         """The writes with their collection and rkey checked, and a TID where a create named none."""

@@ -185,7 +185,7 @@ class Enrollments(Protocol):
         """The account's current sealed signing key."""
 
     def statistics(self) -> Mapping[str, int]:
-        """Gauges: `active` enrollments, and those of any cache with its limit."""
+        """Gauges: `active` enrollments as of the last `count`, and those of any cache with its limit. Asks no server."""
 
 
 class Log(Protocol):

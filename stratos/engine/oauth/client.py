@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
+import structlog
 import trio
 
 from stratos.atproto.syntax import Did, Nsid
@@ -19,6 +20,9 @@ from stratos.engine.oauth.server_metadata import Discovery
 from stratos.engine.oauth.sessions import MAX_ANSWER_BYTES, PdsAnswer, Sessions, Verb
 from stratos.engine.oauth.token_endpoint import TokenEndpoint
 from stratos.engine.oauth.vault import OneThread, Vault
+from stratos.storage.ports import StorageFault
+
+log = structlog.get_logger(__name__)
 
 EXPIRY_INTERVAL: Final = 600.0
 """Seconds between two looks for authorizations that have expired."""
@@ -116,10 +120,18 @@ class OAuthClient:
 
     async def _expire_pending(self) -> None:
         while True:
-            await self._vault.pending(self._clock())
+            try:
+                await self._vault.pending(self._clock())
+            except StorageFault as fault:
+                log.warning("authorizations that expired are not forgotten yet", error=str(fault))
             await trio.sleep(EXPIRY_INTERVAL)
 
     async def _renew_idle(self) -> None:
         while True:
-            await self._sessions.renew_idle()
+            try:
+                await self._sessions.renew_idle()
+            except StorageFault as fault:
+                log.warning("idle sessions are not renewed yet", error=str(fault))
+                await trio.sleep(EXPIRY_INTERVAL)
+                continue
             await trio.sleep(RENEWAL_INTERVAL)

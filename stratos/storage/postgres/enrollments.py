@@ -43,6 +43,7 @@ class PostgresEnrollments:
         self._lock = Lock()
         self._reads: OrderedDict[Did, _Read] = OrderedDict()
         self._changes = 0
+        self._counted = 0
 
     def get(self, did: Did) -> Enrollment | None:
         """The enrollment of a DID, active or not; never one that was replaced more than a second ago."""
@@ -77,11 +78,12 @@ class PostgresEnrollments:
         """How many active enrollments there are."""
         with self._database.read("counting enrollments") as connection:
             row = connection.execute(self._database.sql["enrollment.count_active"]).fetchone()
-        return 0 if row is None else int(row[0])
+        self._counted = 0 if row is None else int(row[0])
+        return self._counted
 
     def statistics(self) -> Mapping[str, int]:
-        """Gauges: active enrollments, those in memory and their limit."""
-        return {"active": self.count(), "cached": len(self._reads), "cached_limit": self._limit}
+        """Gauges: active enrollments when they were last counted, those in memory and their limit."""
+        return {"active": self._counted, "cached": len(self._reads), "cached_limit": self._limit}
 
     def _read(self, did: Did) -> _Read:
         return self._fresh(did) or self._ask(did)

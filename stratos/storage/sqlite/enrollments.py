@@ -28,6 +28,7 @@ class SqliteEnrollments:
         self._database = database
         self._cache = EnrollmentCache(cached)
         self._cached_limit = cached
+        self._counted = 0
 
     def get(self, did: Did) -> Enrollment | None:
         """The enrollment of a DID, active or not."""
@@ -55,16 +56,16 @@ class SqliteEnrollments:
     def count(self) -> int:
         """How many active enrollments there are."""
         with self._database.read("counting enrollments") as connection:
-            count: int = connection.execute(self._database.sql["enrollment.count_active"]).fetchone()[0]
-        return count
+            self._counted = connection.execute(self._database.sql["enrollment.count_active"]).fetchone()[0]
+        return self._counted
 
     def sealed_key(self, did: Did) -> bytes | None:
         """The account's current sealed signing key."""
         return self._held(did).sealed_key
 
     def statistics(self) -> Mapping[str, int]:
-        """Gauges: active enrollments, those in memory and their limit."""
-        return {"active": self.count(), "cached": len(self._cache), "cached_limit": self._cached_limit}
+        """Gauges: active enrollments when they were last counted, those in memory and their limit."""
+        return {"active": self._counted, "cached": len(self._cache), "cached_limit": self._cached_limit}
 
     def _held(self, did: Did) -> Held:
         held, generation = self._cache.get(did)
