@@ -119,9 +119,15 @@ class Firehose:
             return StreamEnd("TooManySubscribers", "No more subscribers are served at the moment")
         if request.did is not None and await self._reads(partial(self._backend.log.repo_head, request.did)) is None:
             return StreamEnd("NotFound", "Account not found")
-        if request.cursor is not None and request.cursor > self._log.head:
+        if request.cursor is not None and request.cursor > self._log.head and request.cursor > await self._latest_head():
             return StreamEnd("FutureCursor", "Cursor is in the future")
         return None
+
+    async def _latest_head(self) -> int:
+        """The log's head by the store: a cursor from another process may be ahead of what this one has heard of yet."""
+        if self._backend.shared:
+            await self._log.catch_up()
+        return self._log.head
 
     async def _stream(self, request: StreamRequest, send: SendFrame) -> StreamEnd:
         if request.did is None and not request.include_commits:

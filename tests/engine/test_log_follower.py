@@ -108,6 +108,31 @@ async def test_a_lost_wake_up_costs_a_poll_interval_and_no_entry(
         assert two.seen == logged(shared)
 
 
+async def test_a_cursor_from_a_process_that_is_ahead_is_not_of_the_future(shared: SharedBackend) -> None:
+    async with pair(shared, following=False) as two:
+        await two.there.enroll(SAKURA, WRITERS)
+        ahead = logged(shared)[-1]
+        assert two.here.service.log.head < ahead
+        later: list[bytes] = []
+
+        async def take(frame: bytes) -> None:
+            later.append(frame)
+
+        async def resume(*, task_status: trio.TaskStatus[None]) -> None:
+            task_status.started()
+            await two.here.service.firehose.serve(StreamRequest(cursor=ahead, include_commits=True), take)
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(resume)
+            await trio.testing.wait_all_tasks_blocked()
+            await two.here.post(SAKURA, "next", WRITERS)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert [message(frame).body["seq"] for frame in later] == logged(shared)[-1:]
+        ended = await two.here.service.firehose.serve(StreamRequest(cursor=logged(shared)[-1] + 1, include_commits=True), take)
+        assert ended.error == "FutureCursor"
+
+
 async def test_what_cannot_be_read_is_shown_later_and_in_order(shared: SharedBackend, mock_clock: trio.testing.MockClock) -> None:
     async with pair(shared) as two:
         shared.shy_log.blind = True
