@@ -8,7 +8,7 @@ from typing import Final
 
 from stratos.atproto.cid import Cid
 from stratos.atproto.dag_cbor import DataModel
-from stratos.atproto.syntax import AtUri, Did
+from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_datetime
 
 VARY_AUTHENTICATED: Final = "authenticated"
 
@@ -33,18 +33,17 @@ def stub_record(
 ) -> dict[str, DataModel]:
     """The stub of the private record at `uri`, which has a collection and an rkey; it is written at the same place on the PDS.
 
-    It has nothing of the record but `$type` and `createdAt`; where the record lacks these, the collection and `now` (a datetime
-    text).
+    It has nothing of the record but `createdAt`, and that only where it is a datetime, else `now`: the world reads the stub, and
+    a record that was written without a lexicon check may hold any text there. `$type` is the collection, as the record's must be.
     """
-    kind, created_at = record.get("$type"), record.get("createdAt")
     return {
-        "$type": kind if isinstance(kind, str) else uri.collection,
+        "$type": uri.collection,
         "source": {
             "vary": VARY_AUTHENTICATED,
             "subject": {"uri": str(uri), "cid": str(cid)},
             "service": f"{service}#{fragment}",
         },
-        "createdAt": created_at if isinstance(created_at, str) else now,
+        "createdAt": _datetime(record.get("createdAt")) or now,
     }
 
 
@@ -62,6 +61,14 @@ def parse_source(record: object) -> Source | None:
                 fragment=fragment if hash_sign else None,
             )
     return None
+
+
+def _datetime(value: object) -> str | None:
+    try:
+        parse_datetime(value if isinstance(value, str) else "")
+    except InvalidSyntax:
+        return None
+    return _text(value)
 
 
 def _text(value: object) -> str | None:

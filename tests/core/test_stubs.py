@@ -35,6 +35,11 @@ def test_record_without_type_and_creation_time_gets_collection_and_now(record: d
     assert (stub["$type"], stub["createdAt"]) == (POST, NOW)
 
 
+@pytest.mark.parametrize("text", ["my secret text", "", "2026-05-28T12:00:00.000Z and my secret text", "2026-05-28", "\n" + TIME])
+def test_a_text_in_place_of_a_time_stays_private(text: str) -> None:
+    assert _stub({**post(WRITERS), "$type": text, "createdAt": text}) == _stub({"createdAt": NOW})
+
+
 def test_own_stub_is_recognised() -> None:
     assert parse_source(_stub(post(WRITERS))) == Source(
         vary="authenticated", uri=str(URI), cid=str(cid_of("record")), service=SERVICE, fragment="atproto_pns"

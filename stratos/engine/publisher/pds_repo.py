@@ -40,7 +40,7 @@ _PASSING_ERRORS: Final = frozenset(
 
 
 class RefusedByPds(Exception):
-    """The PDS will not do this, however often it is asked; the message is its own, for an operator's eyes."""
+    """The PDS will not do this, however often it is asked, or must not be asked; the message is for an operator's eyes."""
 
 
 class PdsClient(Protocol):
@@ -84,10 +84,11 @@ class PdsRepo:
         self._client = client
         self._did = did
 
-    async def put(self, collection: str, rkey: str, record: Json) -> None:
-        """Write a record, whatever stands there."""
+    async def put(self, collection: str, rkey: str, record: Json, *, over: PublicRecord | None = None) -> None:
+        """Write a record, whatever stands there; with `over` only in place of it, as `delete`."""
         body = {"repo": self._did, "collection": collection, "rkey": rkey, "record": record}
-        _checked(await self._client.request(self._did, "POST", _PUT, json=body))
+        swap = {} if over is None else {"swapRecord": over.cid}
+        _checked(await self._client.request(self._did, "POST", _PUT, json={**body, **swap}))
 
     async def get(self, collection: str, rkey: str) -> PublicRecord | None:
         """One record; None where there is none."""
@@ -103,16 +104,18 @@ class PdsRepo:
         body = {"repo": self._did, "collection": collection, "rkey": record.rkey, "swapRecord": record.cid}
         _checked(await self._client.request(self._did, "POST", _DELETE, json=body))
 
-    async def for_each(self, collection: str, visit: Callable[[PublicRecord], Awaitable[None]]) -> None:
-        """Show every record of a collection, which the visitor may delete. RefusedByPds where the list has no end."""
+    async def for_each(
+        self, collection: str, visit: Callable[[PublicRecord], Awaitable[None]], *, max_pages: int = MAX_PAGES
+    ) -> bool:
+        """Show the records of a collection, which the visitor may delete; False where there are more pages than that."""
         cursor: str | None = None
-        for _ in range(MAX_PAGES):
+        for _ in range(max_pages):
             records, cursor = await self._page(collection, cursor)
             for record in records:
                 await visit(record)
             if cursor is None:
-                return
-        raise RefusedByPds(f"{collection} has no end: more than {MAX_PAGES * PAGE_RECORDS} records are listed")
+                return True
+        return False
 
     async def _page(self, collection: str, cursor: str | None) -> tuple[list[PublicRecord], str | None]:
         params = {"repo": self._did, "collection": collection, "limit": str(PAGE_RECORDS)}

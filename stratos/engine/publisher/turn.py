@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+import trio
 
 from stratos.atproto.syntax import Did
 from stratos.core.enrollment import Enrollment
@@ -23,7 +24,11 @@ from stratos.storage.outbox_port import DueAccount, Outbox, WorkItem
 from stratos.storage.ports import StorageFault
 
 ITEMS_PER_TURN: Final = 50
-"""After so many an account goes to the end of the line."""
+TURN_SECONDS: Final = 60.0
+"""After so many things or seconds an account goes to the end of the line."""
+ITEM_SECONDS: Final = 600.0
+"""For one thing, which may be a look through a whole collection. A PDS that is slower counts as one that does not answer: however
+it drips, it holds a place among those that are served for no longer."""
 RETRY_BACKOFF: Final = BackoffPolicy(initial=5.0, longest=6 * 3600.0)
 ALARM_AFTER: Final = 12
 """Failures in a row after which, and after each further so many of which, it is an alarm: with the backoff 1 to 3 hours."""
@@ -69,11 +74,13 @@ class Turns:
         if pds != account.pds:
             await self._thread(partial(self._outbox.settle, account.did, pds))
             return  # to be served among the accounts of that PDS
-        failures = account.failures
+        failures, over = account.failures, trio.current_time() + TURN_SECONDS
         for item in items:
             if not await self._served(account, item, failures):
                 return
             failures = 0
+            if trio.current_time() >= over:
+                break
         await self._thread(partial(self._outbox.rest, account.did, self._clock()))
 
     def statistics(self) -> Mapping[str, int]:
@@ -88,7 +95,8 @@ class Turns:
     async def _served(self, account: DueAccount, item: WorkItem, failures: int) -> bool:
         """Do one thing; whether the account can go on."""
         try:
-            await self._work.do(item)
+            with trio.fail_after(ITEM_SECONDS):
+                await self._work.do(item)
         except SessionGone:
             await self._park(account)
             return False
@@ -99,6 +107,9 @@ class Turns:
             return True
         except PdsUnavailable as error:
             await self._postpone(item, failures + 1, str(error), error.retry_after or 0.0)
+            return False
+        except trio.TooSlowError:
+            await self._postpone(item, failures + 1, f"not done within {ITEM_SECONDS:g} s")
             return False
         except StorageFault as fault:  # of this account's store: the others can go on
             await self._postpone(item, failures + 1, str(fault))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -17,10 +18,13 @@ from stratos.core.enrollment_record import enrollment_record, service_did_to_rke
 from stratos.core.record_rules import ENROLLMENT
 from stratos.core.stubs import parse_source, stub_record
 from stratos.engine.publisher.marks import SESSION, STUB_COLLECTIONS, SWEEP, enrollment_path
-from stratos.engine.publisher.pds_repo import PdsClient, PdsRepo, PublicRecord
+from stratos.engine.publisher.pds_repo import MAX_PAGES, PAGE_RECORDS, PdsClient, PdsRepo, PublicRecord, RefusedByPds
 from stratos.engine.store_reads import StoreReads
 from stratos.storage.outbox_port import WorkItem
 from stratos.storage.ports import ActorStore, Enrollments, StoredRecord
+
+ENROLLMENT_PAGES: Final = 4
+"""Pages of enrollment records among which those under former keys are looked for: nobody uses so many services."""
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +84,12 @@ class PdsWork:
         if enrollment is not None and enrollment.active:
             await self._put_enrollment(repo, enrollment)
             return
-        for record in await self._enrollment_records(repo):
-            await self._delete(repo, ENROLLMENT, record)
+        rkey = service_did_to_rkey(self._service.did)
+        standing = await repo.get(ENROLLMENT, rkey)
+        if standing is not None:
+            await self._delete(repo, ENROLLMENT, standing)
+        for former in await self._enrollment_records(repo):
+            await self._delete(repo, ENROLLMENT, former)
 
     async def _put_enrollment(self, repo: PdsRepo, enrollment: Enrollment) -> None:
         """Write the enrollment record, and delete those of ours under keys of former times once it stands (spec §4.9.2)."""
@@ -111,15 +119,20 @@ class PdsWork:
             log.info("the session of an account that has left is ended", did=item.did)
 
     async def _enrollment_records(self, repo: PdsRepo) -> list[PublicRecord]:
-        """Every enrollment record that speaks of this service: by its key, or by our URL under another key."""
+        """The enrollment records that speak of this service: by its key, or by our URL under another key.
+
+        Only the first pages, and of each record only when it was created: what is listed is the PDS's choice, and kept in memory.
+        """
         rkey = service_did_to_rkey(self._service.did)
         found: list[PublicRecord] = []
 
         async def look(record: PublicRecord) -> None:
             if record.rkey == rkey or self._names_us(record):
-                found.append(record)
+                created_at = record.value.get("createdAt")
+                kept = {"createdAt": created_at} if _is_datetime(created_at) else {}
+                found.append(replace(record, value=kept))
 
-        await repo.for_each(ENROLLMENT, look)
+        await repo.for_each(ENROLLMENT, look, max_pages=ENROLLMENT_PAGES)
         return found
 
     def _names_us(self, record: PublicRecord) -> bool:
@@ -127,14 +140,17 @@ class PdsWork:
         return isinstance(service, str) and service.removesuffix("/") == self._service.public_url.removesuffix("/")
 
     async def _stub(self, repo: PdsRepo, item: WorkItem) -> None:
-        """A stub stands where a record is here, and none where there is no record."""
+        """A stub stands where a record is here, and none where there is no record. Anything else there is not ours to touch."""
         collection, _, rkey = item.path.partition("/")
+        standing = await repo.get(collection, rkey)
+        is_ours = standing is None or self._is_ours(standing)
         stored = await self._stored(item.did, collection, rkey)
         if stored is None:
-            standing = await repo.get(collection, rkey)
-            if standing is not None and self._is_ours(standing):
+            if standing is not None and is_ours:
                 await self._delete(repo, collection, standing)
             return
+        if not is_ours:
+            raise RefusedByPds("a record that is not a stub of this service stands there, and is left alone")
         record = decode_own(stored.block)
         stub = stub_record(
             AtUri(item.did, Nsid(collection), Rkey(rkey)),
@@ -144,7 +160,7 @@ class PdsWork:
             fragment=self._service.fragment,
             now=format_datetime(item.marked),
         )
-        await self._put(repo, collection, rkey, stub)
+        await self._put(repo, collection, rkey, stub, over=standing)
 
     async def _sweep(self, repo: PdsRepo, did: Did) -> None:
         """Delete the stubs that point to this service and have no record here."""
@@ -154,7 +170,8 @@ class PdsWork:
                 if self._is_ours(record) and await self._stored(did, collection, record.rkey) is None:
                     await self._delete(repo, collection, record)
 
-            await repo.for_each(collection, look)
+            if not await repo.for_each(collection, look):
+                raise RefusedByPds(f"{collection} has no end: more than {MAX_PAGES * PAGE_RECORDS} records are listed")
 
     def _is_ours(self, record: PublicRecord) -> bool:
         source = parse_source(record.value)
@@ -166,8 +183,10 @@ class PdsWork:
 
         return await self._reads.of_actor(did, read)
 
-    async def _put(self, repo: PdsRepo, collection: str, rkey: str, record: dict[str, DataModel]) -> None:
-        await repo.put(collection, rkey, to_json(record))
+    async def _put(
+        self, repo: PdsRepo, collection: str, rkey: str, record: dict[str, DataModel], *, over: PublicRecord | None = None
+    ) -> None:
+        await repo.put(collection, rkey, to_json(record), over=over)
         self._puts += 1
 
     async def _delete(self, repo: PdsRepo, collection: str, record: PublicRecord) -> None:
@@ -179,14 +198,14 @@ def _created_at(records: list[PublicRecord], rkey: str) -> str | None:
     """When the account enrolled first, by what stands under the right key, else by a record under a former one."""
     for record in sorted(records, key=lambda record: record.rkey != rkey):
         created_at = record.value.get("createdAt")
-        if isinstance(created_at, str) and _is_datetime(created_at):
+        if isinstance(created_at, str):
             return created_at
     return None
 
 
-def _is_datetime(text: str) -> bool:
+def _is_datetime(value: object) -> bool:
     try:
-        parse_datetime(text)
+        parse_datetime(value if isinstance(value, str) else "")
     except InvalidSyntax:
         return False
     return True

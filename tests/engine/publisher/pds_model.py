@@ -46,7 +46,7 @@ class PdsModel:
         path = f"{collection}/{asked.get('rkey')}"
         match nsid:
             case "com.atproto.repo.putRecord":
-                return self._put(did, path, body["record"])
+                return self._put(did, path, body)
             case "com.atproto.repo.deleteRecord":
                 return self._delete(did, path, body)
             case "com.atproto.repo.getRecord":
@@ -55,11 +55,14 @@ class PdsModel:
                 return self._list(did, collection, params.get("cursor", ""))
         return 501, {"error": "MethodNotImplemented"}
 
-    def _put(self, did: Did, path: str, record: object) -> Reply:
+    def _put(self, did: Did, path: str, body: Mapping[str, object]) -> Reply:
         if path in self.refuses:
             status, error = self.refuses[path]
             return status, {"error": error, "message": "not here"}
+        record, standing = body["record"], self.records.get((did, path))
         assert isinstance(record, dict)
+        if "swapRecord" in body and body["swapRecord"] != (None if standing is None else cid_of(standing)):
+            return 400, {"error": "InvalidSwap", "message": "Record was at another CID"}
         self.records[did, path] = record
         self.writes.append(f"put {path}")
         return 200, {"uri": f"at://{did}/{path}", "cid": cid_of(record)}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import pairwise
+from typing import Literal
 
+import orjson
 import pytest
 import trio
 from trio.testing import MockClock
 
-from stratos.atproto.syntax import Did
-from stratos.engine.oauth import OAuthClient
+from stratos.atproto.syntax import Did, Nsid
+from stratos.engine.oauth import OAuthClient, PdsAnswer
 from stratos.engine.publisher import PublisherLimits
-from stratos.engine.publisher.turn import ALARM_AFTER, RETRY_BACKOFF
+from stratos.engine.publisher.turn import ALARM_AFTER, ITEM_SECONDS, RETRY_BACKOFF
+from stratos.engine.publisher.work import ENROLLMENT_PAGES
 from stratos.storage.ports import StorageFault
 from tests.conftest import ErrorLog
 from tests.engine.builders import KAORUKO, POST, REI, SAKURA
 from tests.engine.oauth.authorization_server import json_answer
-from tests.engine.publisher.house import ENROLLMENT_PATH, House, Signed
+from tests.engine.publisher.house import ENROLLMENT_PATH, SERVICE_URL, House, Signed
 from tests.engine.publisher.pds_model import DirectClient
 
 RKEY, OTHER_RKEY = "3aaaaaaaaaaaa", "3bbbbbbbbbbbb"
@@ -224,6 +228,61 @@ async def test_a_pds_that_answers_nobody_delays_no_other(house: House, autojump_
     assert client.most[SLOW] <= PublisherLimits().accounts_per_pds
 
 
+async def test_pdses_that_drip_hold_no_place_for_longer_than_a_turn(house: House, autojump_clock: MockClock) -> None:
+    """Slow, but never so slow that a request times out: as many accounts as are served at once, each with much to do."""
+    hostile = dids("a", PublisherLimits().accounts)
+    client = DirectClient({**{did: f"https://drips{number}.test" for number, did in enumerate(hostile)}, REI: FAST})
+    for did in hostile:
+        await house.enroll(did)
+        for number in range(20):
+            await house.write(did, f"3aaaaaaaaaa{'ab'[number // 10]}{'abcdefghij'[number % 10]}")
+        client.slow[client.pds[did]] = 7.9
+    async with house.running(house.publisher(client)):
+        await trio.sleep(30)
+        await house.enroll(REI)
+        await trio.sleep(65)
+        assert client.models[FAST].paths(REI) == [ENROLLMENT_PATH]
+
+
+async def test_a_pds_that_lists_without_end_is_left_in_the_end_and_fills_no_memory(
+    house: House, autojump_clock: MockClock
+) -> None:
+    client = EndlessPds({REI: SLOW})
+    await house.enroll(REI)
+    await house.settle(client)
+    assert client.models[SLOW].paths(REI) == [ENROLLMENT_PATH], "written, whatever else stands there"
+    assert client.pages == ENROLLMENT_PAGES
+    client.slow[SLOW] = 7.9
+    await house.unenroll(REI)
+    async with house.running(house.publisher(client)):
+        await trio.sleep(ITEM_SECONDS + 10)
+        [work] = house.backend.outbox.page(after=None, limit=1, blocked=0)
+        assert work.last_error == f"not done within {ITEM_SECONDS:g} s"
+
+
+class EndlessPds(DirectClient):
+    """Whose lists have one more page, always, of records that claim to be ours."""
+
+    pages = 0
+
+    async def request(
+        self,
+        did: Did,
+        method: Literal["GET", "POST"],
+        nsid: Nsid,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Mapping[str, object] | None = None,
+        max_bytes: int = 0,
+    ) -> PdsAnswer:
+        answer = await super().request(did, method, nsid, params=params, json=json, max_bytes=max_bytes)
+        if nsid != "com.atproto.repo.listRecords":
+            return answer
+        self.pages += 1
+        forged = {"uri": f"at://x/y/{self.pages}", "cid": "bafy", "value": {"service": SERVICE_URL}}
+        return PdsAnswer(200, orjson.dumps({"records": [forged], "cursor": str(self.pages)}))
+
+
 async def test_a_clock_that_goes_back_lets_no_more_of_a_pds_be_served_at_once(house: House, autojump_clock: MockClock) -> None:
     accounts = dids("a", 6)
     client = DirectClient(dict.fromkeys(accounts, SLOW))
@@ -252,7 +311,7 @@ async def test_an_account_with_much_to_do_delays_no_other_of_its_pds(house: Hous
     await house.settle(None)
     for did in (SAKURA, KAORUKO):
         await house.enroll(did)
-    client.slow[FAST] = 1.0
+    client.slow[FAST] = 0.5  # of which a stub needs two
     async with house.running(house.publisher(client, limits=PublisherLimits(accounts=1))):
         await trio.sleep(58)
         assert [len(client.models[FAST].paths(did)) for did in (SAKURA, KAORUKO)] == [1, 1]

@@ -129,6 +129,39 @@ async def test_nothing_is_deleted_at_a_record_s_place_that_is_not_our_stub(
     assert await work_left(house) == []
 
 
+async def test_a_stub_takes_the_place_of_nothing_that_is_not_ours(house: House, oauth: Signed, autojump_clock: MockClock) -> None:
+    """A post that the account made public itself, or another service's stub, under the rkey of a private record."""
+    paths = [f"{POST}/3aaaaaaaaaaaa", f"{POST}/3bbbbbbbbbbbb"]
+    public: Json = {"$type": POST, "text": "everybody may read this", "createdAt": "2026-05-28T12:00:00.000Z"}
+    elsewhere = stub_of(f"at://{REI}/{paths[1]}", "bafy", service="did:web:other.test#atproto_pns")
+    await enrolled(house, oauth)
+    for path, record in zip(paths, (public, elsewhere), strict=True):
+        oauth.network.model.records[REI, path] = record
+        await house.write(REI, path.partition("/")[2])
+    await house.settle(oauth.client)
+    assert [oauth.network.model.records[REI, path] for path in paths] == [public, elsewhere]
+    [work] = await work_left(house)
+    assert [(item.path, "left alone" in item.reason) for item in work.blocked] == [(path, True) for path in paths]
+
+
+async def test_what_appears_between_a_look_and_a_stub_is_not_overwritten(house: House, autojump_clock: MockClock) -> None:
+    client, path = DirectClient({REI: "https://pds.test"}), f"{POST}/3aaaaaaaaaaaa"
+    await house.enroll(REI)
+    await house.write(REI, "3aaaaaaaaaaaa")
+    await house.settle(client)
+    await house.write(REI, "3aaaaaaaaaaaa", "second version")
+    public: Json = {"$type": POST, "text": "just written"}
+    steps = count()
+
+    async def write_before_the_stub() -> None:
+        if next(steps) == 2:  # before and after the look come first
+            client.models["https://pds.test"].records[REI, path] = public
+
+    client.interrupt = write_before_the_stub
+    await house.settle(client)
+    assert client.models["https://pds.test"].records[REI, path] == public
+
+
 async def test_without_stubs_only_the_enrollment_is_published(house: House, oauth: Signed, autojump_clock: MockClock) -> None:
     await oauth.sign_in(REI)
     await house.enroll(REI)
