@@ -157,13 +157,26 @@ class PdsNetwork:
         headers: Mapping[str, str] | None = None,
     ) -> Mapping[str, object]:
         """Call a method of the PDS, with an account's own session if given; fails the test where the PDS refuses."""
-        sent = {**({"authorization": f"Bearer {self._session(account)}"} if account else {}), **(headers or {})}
-        answer = httpx.request(
-            verb, f"{self.pds_url}/xrpc/{nsid}", params=params, json=json_body, headers=sent, timeout=REQUEST_SECONDS
-        )
+        answer = self.ask(verb, nsid, account=account, params=params, json_body=json_body, headers=headers)
         assert answer.is_success, f"{nsid}: {answer.status_code} {answer.text}"
         body: Mapping[str, object] = answer.json() if answer.content else {}
         return body
+
+    def ask(
+        self,
+        verb: str,
+        nsid: str,
+        *,
+        account: Account | None = None,
+        params: Mapping[str, str] | None = None,
+        json_body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """As `xrpc`, but what the PDS refuses is an answer."""
+        sent = {**({"authorization": f"Bearer {self._session(account)}"} if account else {}), **(headers or {})}
+        return httpx.request(
+            verb, f"{self.pds_url}/xrpc/{nsid}", params=params, json=json_body, headers=sent, timeout=REQUEST_SECONDS
+        )
 
     def restart_pds(self) -> None:
         """The PDS goes away and comes back with its data; what it keeps in memory is lost. The PLC directory stays."""

@@ -69,7 +69,7 @@ def free_ports(count: int) -> list[int]:
 def running(
     command: str, folder: Path, settings: Mapping[str, str] | None = None, *, service_port: int | None = None
 ) -> Iterator[Program]:
-    """Run `stratos serve` or `stratos dev` in a folder until the block ends; fails where it does not become healthy."""
+    """Run `stratos serve`, `index`, `appview` or `dev` in a folder for the block; fails where it does not become healthy."""
     free_port, appview_port, indexer_port = free_ports(3)
     port = free_port if service_port is None else service_port
     environment = {
@@ -94,7 +94,8 @@ def running(
         )
     program = Program(process, port, appview_port, indexer_port, log)
     try:
-        await_healthy(program, [program.service] if command == "serve" else [program.service, program.appview])
+        parts = {"serve": [program.service], "index": [program.indexer], "appview": [program.appview]}
+        await_healthy(program, parts.get(command, [program.service, program.appview]))
         yield program
     finally:
         if process.poll() is None:

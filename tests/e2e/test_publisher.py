@@ -211,6 +211,21 @@ async def test_a_record_under_a_former_key_moves(service: Service, account: Acco
     assert record["createdAt"] == former["createdAt"]
 
 
+async def test_a_pds_that_stops_between_consent_and_callback_gets_the_record_when_it_is_back(
+    service: Service, account: Account
+) -> None:
+    browser = service.browser(account)
+    back = await trio.to_thread.run_sync(lambda: service.network.person(account).consent(browser.authorize()))
+    async with pds_down(service.network):
+        assert browser.ask("GET", back).status_code == 503
+        assert service.head(account) is None
+    assert browser.ask("GET", back).json()["enrolled"] is True
+    await eventually(lambda: enrollment_record(service.network, account) is not None)
+    record = enrollment_record(service.network, account)
+    assert record is not None
+    assert_attested(record, account, service.program.service)
+
+
 async def test_a_pds_that_stops_in_the_middle_and_a_service_that_is_killed_lose_nothing(
     pds_network: PdsNetwork, account: Account, tmp_path: Path
 ) -> None:

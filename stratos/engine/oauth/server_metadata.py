@@ -23,6 +23,7 @@ SERVER_PATH: Final = "/.well-known/oauth-authorization-server"
 MAX_METADATA_BYTES: Final = 64 * 1024
 METADATA_LIFETIME: Final = timedelta(minutes=10)
 MAX_CACHED_SERVERS: Final = 256
+MAX_ENDPOINT_CHARACTERS: Final = 2_048
 _OK: Final = 200
 
 
@@ -128,6 +129,18 @@ def origin_of(url: object) -> str | None:
     return f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
 
 
+def _is_endpoint(url: str, *, of: str) -> bool:
+    """Whether browsers and we may be sent there and read the same address out of it; plain http only where the issuer is."""
+    if len(url) > MAX_ENDPOINT_CHARACTERS or not url.isascii() or not url.isprintable() or set(url) & set(' \\#"<>^`{|}'):
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"https", urlsplit(of).scheme} and bool(parts.hostname) and "@" not in parts.netloc
+
+
 def _parse(issuer: str, metadata: dict[str, object]) -> AuthorizationServer:
     """Read and check a server's metadata. Raises DiscoveryFailed naming what is missing."""
 
@@ -136,8 +149,8 @@ def _parse(issuer: str, metadata: dict[str, object]) -> AuthorizationServer:
 
     def endpoint(name: str) -> str:
         url = metadata.get(name)
-        if not isinstance(url, str) or not url.startswith(("https://", "http://")):
-            raise refuse(f"no {name}")
+        if not isinstance(url, str) or not _is_endpoint(url, of=issuer):
+            raise refuse(f"no {name} that is an address of a server")
         return url
 
     def listed(name: str) -> frozenset[str]:

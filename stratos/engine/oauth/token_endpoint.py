@@ -22,6 +22,7 @@ from stratos.engine.oauth.server_metadata import AuthorizationServer
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_TOKEN_CHARACTERS: Final = 8 * 1024
+MAX_REQUEST_URI_CHARACTERS: Final = 1_024
 MAX_REASON_CHARACTERS: Final = 200
 DEFAULT_LIFETIME: Final = timedelta(minutes=5)
 """Of an access token whose answer does not tell."""
@@ -89,9 +90,9 @@ class TokenEndpoint:
         if answer.status not in {_OK, _CREATED}:
             raise _refusal(answer)
         match _json_object(answer.body):
-            case {"request_uri": str(request_uri)}:
+            case {"request_uri": str(request_uri)} if len(request_uri) <= MAX_REQUEST_URI_CHARACTERS:
                 return request_uri
-        raise BadAnswer("an answer without request_uri")
+        raise BadAnswer("an answer without a request_uri that a browser can take along")
 
     async def exchange(self, server: AuthorizationServer, key: DpopKey, *, code: str, verifier: str, redirect_uri: str) -> Grant:
         """Tokens for a code. Raises Refused, BadAnswer, PdsUnavailable."""

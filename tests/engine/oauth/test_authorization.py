@@ -164,10 +164,11 @@ async def test_a_server_that_takes_no_clients_of_our_kind_is_refused(setting: Se
     [
         json_answer(400, {"error": "invalid_scope", "error_description": "what is repo:?"}),
         json_answer(201, {"expires_in": 300}),
+        json_answer(201, {"request_uri": "urn:" + "x" * 1_024}),
         Answer(201, {}, b"not json", ""),
         json_answer(302, {}, {"location": "https://elsewhere.test"}),
     ],
-    ids=["refused", "without uri", "no json", "redirect"],
+    ids=["refused", "without uri", "endless uri", "no json", "redirect"],
 )
 async def test_a_request_that_its_server_does_not_take_is_refused(setting: Setting, answer: Answer) -> None:
     async def give(request: Request) -> Answer:
