@@ -11,6 +11,7 @@ import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 admin = typer.Typer(help="Operate a running service.", no_args_is_help=True)
 
@@ -141,8 +142,14 @@ def publisher(
     typer.echo(", ".join(f"{name} {value}" for name, value in status.items()))
     table = Table("DID", "PDS", "items", "since", "next attempt", "what stands in the way")
     for account in accounts if isinstance(accounts, list) else []:
-        table.add_row(*(str(account.get(name, "")) for name in ("did", "pds", "items", "since", "due")), _obstacle(account))
+        cells = (*(account.get(name, "") for name in ("did", "pds", "items", "since", "due")), _obstacle(account))
+        table.add_row(*map(_as_it_stands, cells))
     Console().print(table)
+
+
+def _as_it_stands(text: object) -> Text:
+    """For a cell: what others say, a PDS for one, is not read as markup, and cannot speak to the terminal."""
+    return Text("".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in str(text)))
 
 
 def _obstacle(account: dict[str, object]) -> str:
