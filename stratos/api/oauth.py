@@ -44,6 +44,8 @@ BROWSER_SECONDS: Final = 3_600
 """How long a browser may take to come back: as long as its state lives."""
 MAX_PARAMETER_CHARACTERS: Final = 4_096
 _CALLBACK_PARAMETERS: Final = ("state", "code", "iss", "error", "error_description")
+_BEGUN_HERE: Final = frozenset({"none", "same-origin", None})
+"""`Sec-Fetch-Site` where no other site has sent the browser; older browsers do not say."""
 _FOUND: Final = 302
 _PRIVATE: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 """The addresses of these pages hold codes, and their answers are for one browser."""
@@ -161,7 +163,8 @@ class _SignIn:
         except OAuthError as error:
             raise start_failure(error, dev_mode=self._dev_mode) from error
         answer = _redirect(begun.url)
-        answer.headers.add("Set-Cookie", self._set_cookie(begun.browser, BROWSER_SECONDS))
+        if self._begins_here(head):
+            answer.headers.add("Set-Cookie", self._set_cookie(begun.browser, BROWSER_SECONDS))
         return answer
 
     async def callback(self) -> Response:
@@ -182,6 +185,14 @@ class _SignIn:
                 raise XrpcError(FORBIDDEN, "EnrollmentDenied", denied(outcome))
             case Refusal():
                 raise refused(outcome)
+
+    def _begins_here(self, head: RequestHead) -> bool:
+        """Whether the person began, by their own hand or on a page of ours; else some other page sent the browser.
+
+        That page could name an account of its own, whose server asks nothing; who consented to nothing is not signed in.
+        On loopback our own page may stand at another name of this machine.
+        """
+        return not self._secure or head.header(b"sec-fetch-site") in _BEGUN_HERE
 
     def _welcome(self, enrolled: SelfEnrolled) -> Response:
         completed = enrolled.completed
