@@ -159,6 +159,7 @@ def build_oauth(
         registration,
         identity=identity.resolver,
         http=identity.http,
+        session_http=identity.session_http,
         store=backend.oauth,
         sealer=keyring.sealer,
         clock=world.clock,
@@ -177,7 +178,8 @@ def build_allow_list(settings: ServiceSettings, identity: OpenIdentity) -> Allow
         shared = ValkeySet(valkey.get_secret_value(), name)
     if settings.allow_list_uri is None and shared is None:
         return None
-    return AllowList(url=settings.allow_list_uri, http=identity.http, shared=shared)
+    # As the directory, its address is the operator's choice, and may be a private one.
+    return AllowList(url=settings.allow_list_uri, http=identity.plc_http, shared=shared)
 
 
 def build_eligibility(settings: ServiceSettings, identity: OpenIdentity, external: AllowList | None) -> Eligibility:

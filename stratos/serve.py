@@ -75,6 +75,7 @@ async def run_service(
             credentials=credentials,
             sign_in=build_sign_in(settings, service, eligibility),
             allow_list=allow_list,
+            network=identity,
             supervisor=supervisor,
             monotonic=world.monotonic,
         )

@@ -23,6 +23,7 @@ from stratos.api.sync import Sync
 from stratos.api.xrpc import XrpcDispatcher
 from stratos.api.xrpc_app import XrpcApp
 from stratos.engine.allow_list import AllowList
+from stratos.engine.identity import OpenIdentity
 from stratos.engine.service import StratosService
 from stratos.engine.supervisor import Supervisor, TaskStatistics
 
@@ -38,13 +39,14 @@ class StratosApp(XrpcApp):
         credentials: Credentials | None = None,
         sign_in: SignInPages | None = None,
         allow_list: AllowList | None = None,
+        network: OpenIdentity | None = None,
         supervisor: Supervisor | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
         checks_output: bool = False,
     ) -> None:
         """`credentials` are those of users and AppViews; without them only the operator's own hold. `sign_in`: see OAuthPages.
 
-        `allow_list` lends its figures.
+        `allow_list` and `network` lend their figures.
 
         `supervisor` lends its table of tasks to `/health` and `/metrics`; `monotonic` gives seconds for durations.
 
@@ -59,6 +61,7 @@ class StratosApp(XrpcApp):
         self._credentials = credentials
         self._service = service
         self._allow_list = allow_list
+        self._network = network
         self._supervisor = supervisor
         self._writes = RepoWrites(service.repository)
         self._sync = Sync(backend, reads, gate, service.views, max_exports=config.max_exports)
@@ -102,6 +105,7 @@ class StratosApp(XrpcApp):
             "exports": self._sync.statistics(),
             **({} if self._credentials is None else {"credentials": self._credentials.statistics()}),
             **({} if self._allow_list is None else {"allow_list": self._allow_list.statistics()}),
+            **({} if self._network is None else self._network.statistics()),
         }
 
     def _tasks(self) -> Sequence[TaskStatistics]:

@@ -35,8 +35,7 @@ def start_failure(error: OAuthError, *, dev_mode: bool) -> XrpcError:
             return invalid_request("handle must be a handle or a DID")
         if error.failure is Failure.REQUEST_REFUSED:
             return XrpcError(BAD_GATEWAY, "AuthorizationError", message)
-        if error.failure is not Failure.TOO_MANY_PENDING:
-            return XrpcError(BAD_REQUEST, "AuthorizationError", message)
+        return XrpcError(BAD_REQUEST, "AuthorizationError", message)
     return _later(error, "AuthorizationError", message)
 
 

@@ -15,8 +15,8 @@ class OAuthStore(Protocol):
     Called from any thread. Every method raises StorageFault.
     """
 
-    def put_state(self, key: str, sealed: bytes, expires_at: datetime) -> None:
-        """Keep the state of an authorization that has begun."""
+    def put_state(self, key: str, sealed: bytes, expires_at: datetime, *, most: int) -> int:
+        """Keep the state of an authorization that has begun, and `most` in all: those that expire first go. How many went."""
 
     def take_state(self, key: str) -> bytes | None:
         """Read and delete a state in one step: two callers never both get it."""

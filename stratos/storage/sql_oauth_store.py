@@ -20,10 +20,11 @@ class SqlOAuthStore:
     def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
-    def put_state(self, key: str, sealed: bytes, expires_at: datetime) -> None:
-        """Keep the state of an authorization that has begun."""
+    def put_state(self, key: str, sealed: bytes, expires_at: datetime, *, most: int) -> int:
+        """Keep a state, and `most` in all; how many that expire first had to go."""
         with self._database.write(_WRITING) as connection:
             connection.execute(self._database.sql["oauth.put_state"], (key, sealed, to_microseconds(expires_at)))
+            return connection.execute(self._database.sql["oauth.drop_states"], (most,)).rowcount
 
     def take_state(self, key: str) -> bytes | None:
         """Read and delete a state in one step."""

@@ -269,6 +269,19 @@ def test_who_is_not_on_the_external_list_leaves_nothing_and_is_refused_even_wher
             assert service.create(listed, "hello").status_code == 200
 
 
+def test_the_operator_s_list_may_stand_at_a_private_address_though_others_addresses_may_not(tmp_path: Path) -> None:
+    with serving("did:plc:listed\n") as url:
+        settings = {"STRATOS_DEV_MODE": "false", "STRATOS_ALLOW_LIST_URI": url, "STRATOS_ENROLLMENT_MODE": "allowlist"}
+        with running("serve", tmp_path, {**settings, "STRATOS_ALLOW_PRIVATE_NETWORK": "false"}) as program:
+            assert figure(program, "stratos_allow_list_accounts") == 1
+
+
+def figure(program: Program, name: str) -> float:
+    """A metric without labels."""
+    text = httpx.get(f"{program.service}/metrics").raise_for_status().text
+    return next(float(line.split()[1]) for line in text.splitlines() if line.split()[0] == name)
+
+
 def test_a_confidential_client_at_a_public_address_is_known_by_its_metadata(pds_network: PdsNetwork, tmp_path: Path) -> None:
     origin = "https://stratos.internal"
     key = ECKey.generate_key("P-256", private=True).as_pem(private=True).decode()

@@ -24,7 +24,7 @@ from multiformats import multibase
 from tests.e2e.network import NETWORK_MARKS, Account, PdsNetwork
 from tests.e2e.pds_firehose import WAIT_SECONDS, pds_firehose
 from tests.e2e.programs import ADMIN_PASSWORD, Program, running
-from tests.e2e.test_enrollment import POST, WRITERS, Browser, Service, post_of, sessions_kept, settings_of
+from tests.e2e.test_enrollment import POST, WRITERS, Browser, Service, figure, post_of, sessions_kept, settings_of
 
 pytestmark = NETWORK_MARKS
 
@@ -164,6 +164,7 @@ async def test_a_post_is_a_stub_to_the_world_and_goes_when_it_is_deleted(service
     await enroll(service, account)
     path, stub = await published(service, account, "a private text")
     assert "a private text" not in json.dumps(stub)
+    assert figure(service.program, "stratos_outgoing_sessions_requests_total") > 0, "by the places that strangers cannot take"
     async with pds_firehose(service.network, account.did) as firehose:
         rkey = path.partition("/")[2]
         service.call(account, "POST", DELETE, repo=account.did, collection=POST, rkey=rkey).raise_for_status()

@@ -2,6 +2,9 @@
 INSERT INTO oauth_state (key, sealed, "expiresAt") VALUES (%s, %s, %s)
 ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed, "expiresAt" = excluded."expiresAt";
 
+-- name: drop_states
+DELETE FROM oauth_state WHERE key IN (SELECT key FROM oauth_state ORDER BY "expiresAt" DESC OFFSET %s);
+
 -- name: take_state
 DELETE FROM oauth_state WHERE key = %s RETURNING sealed;
 

@@ -2,6 +2,9 @@
 INSERT INTO oauth_state (key, sealed, expiresAt) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed, expiresAt = excluded.expiresAt;
 
+-- name: drop_states
+DELETE FROM oauth_state WHERE key IN (SELECT key FROM oauth_state ORDER BY expiresAt DESC LIMIT -1 OFFSET ?);
+
 -- name: take_state
 DELETE FROM oauth_state WHERE key = ? RETURNING sealed;
 

@@ -235,11 +235,16 @@ def _did_or_absent(did: Did | None, where: str) -> Found[Did] | Absent:
 
 @dataclass(frozen=True, slots=True)
 class OpenIdentity:
-    """A resolver with the clients that it asks; `http` is for whatever else is asked of addresses that others chose."""
+    """A resolver with the clients that it asks; `http` is for whatever else is asked of addresses that others chose.
+
+    `session_http` is for what is asked in the name of accounts that have signed in. It has places of its own: anybody may begin a
+    sign-in or show a token, and so make `http` wait for as many slow hosts as there are places.
+    """
 
     resolver: IdentityResolver
     http: OutgoingHttp
     plc_http: OutgoingHttp
+    session_http: OutgoingHttp
 
     def statistics(self) -> Mapping[str, Mapping[str, int]]:
         """Every part's, by name."""
@@ -247,6 +252,7 @@ class OpenIdentity:
             "identity": self.resolver.statistics(),
             "outgoing": self.http.statistics(),
             "outgoing_plc": self.plc_http.statistics(),
+            "outgoing_sessions": self.session_http.statistics(),
         }
 
 
@@ -266,8 +272,10 @@ async def open_identity(
     """
     names = DnsNames()
     directory = replace(policy, allow_private=True)
+    others_names = SystemNames(names) if policy.allow_private else names
     async with (
-        OutgoingHttp(policy, user_agent=user_agent, names=SystemNames(names) if policy.allow_private else names) as http,
+        OutgoingHttp(policy, user_agent=user_agent, names=others_names) as http,
+        OutgoingHttp(policy, user_agent=user_agent, names=others_names) as session_http,
         OutgoingHttp(directory, user_agent=user_agent, names=SystemNames(names)) as plc_http,
     ):
         resolver = IdentityResolver(
@@ -279,4 +287,4 @@ async def open_identity(
             handle_services=handle_services,
             limits=limits,
         )
-        yield OpenIdentity(resolver, http, plc_http)
+        yield OpenIdentity(resolver, http, plc_http, session_http)

@@ -26,6 +26,8 @@ from stratos.engine.oauth.vault import Vault
 
 STATE_LIFETIME: Final = timedelta(hours=1)
 MAX_PENDING: Final = 10_000
+"""Authorizations under way. When more begin, the oldest are forgotten: anybody may begin, so refusing the next one would let
+whoever begins three a second keep everybody else out."""
 SECRET_BYTES: Final = 32
 MAX_REASON_CHARACTERS: Final = 200
 
@@ -76,7 +78,7 @@ class Authorizations:
         self._sessions = sessions
         self._clock = clock
         self._random_bytes = random_bytes
-        self._begun = self._completed = self._failed = 0
+        self._begun = self._completed = self._failed = self._pending = self._dropped = 0
 
     async def begin(self, login: str, *, return_to: str | None = None) -> Begun:
         """Prepare an authorization for a handle or DID. Raises AuthorizationFailed, PdsUnavailable.
@@ -85,8 +87,6 @@ class Authorizations:
         """
         did, pds = await self._account(login.strip().removeprefix("@"))
         server = await self._server(pds)
-        if await self._vault.pending(self._clock()) >= MAX_PENDING:
-            raise AuthorizationFailed(Failure.TOO_MANY_PENDING, "too many authorizations have begun; please try again later")
         key, state, verifier, browser = DpopKey.generate(), self._secret(), self._secret(), self._secret()
         fields = {
             "response_type": "code",
@@ -111,7 +111,7 @@ class Authorizations:
             browser=_digest(browser),
             return_to=return_to,
         )
-        await self._vault.keep_pending(state, pending)
+        await self._keep(state, pending)
         self._begun += 1
         query = urlencode({"client_id": self._registration.client_id, "request_uri": request_uri})
         joint = "&" if "?" in server.authorization_endpoint else "?"
@@ -131,7 +131,7 @@ class Authorizations:
         try:
             session = await self._session(pending, query)
         except PdsUnavailable:
-            await self._vault.keep_pending(state, pending)
+            await self._keep(state, pending)
             raise
         except AuthorizationFailed:
             self._failed += 1
@@ -142,8 +142,19 @@ class Authorizations:
         return Completed(session.did, session.pds, session.tokens.scope, pending.return_to, same)
 
     def statistics(self) -> Mapping[str, int]:
-        """Counters of authorizations begun, completed, and failed after they began."""
-        return {"begun_total": self._begun, "completed_total": self._completed, "failed_total": self._failed}
+        """Authorizations under way when the last one began, and their limit; counters of begun, completed, failed, forgotten."""
+        return {
+            "pending": self._pending,
+            "pending_limit": MAX_PENDING,
+            "begun_total": self._begun,
+            "completed_total": self._completed,
+            "failed_total": self._failed,
+            "dropped_total": self._dropped,
+        }
+
+    async def _keep(self, state: str, pending: Pending) -> None:
+        self._dropped += await self._vault.keep_pending(state, pending, most=MAX_PENDING)
+        self._pending = await self._vault.pending(self._clock())
 
     async def _account(self, login: str) -> tuple[Did, str]:
         """The DID and the PDS behind a handle or DID; the two must name each other."""

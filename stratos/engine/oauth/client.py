@@ -39,6 +39,7 @@ class OAuthClient:
         *,
         identity: Identity,
         http: Http,
+        session_http: Http | None = None,
         store: OAuthStore,
         sealer: Sealer,
         clock: Callable[[], datetime],
@@ -46,20 +47,26 @@ class OAuthClient:
         exclusive: ExclusiveUse | None = None,
         thread: StoreThread | None = None,
     ) -> None:
-        """`random_bytes` gives that many unpredictable bytes (`os.urandom`).
+        """`random_bytes` gives that many unpredictable bytes (`os.urandom`). `session_http`, by default `http`, is for what is
+        asked with sessions, so that it has not to wait for the servers of those who begin.
 
         `exclusive` defaults to locks of this process: several processes upon one store need one that holds across them. `thread`
         says how the store is called, by default in one worker thread.
         """
         self.registration = registration
         self._clock = clock
-        self._dpop = DpopHttp(http, clock=clock, random_bytes=random_bytes)
         self._vault = Vault(store, sealer, thread or OneThread())
-        discovery = Discovery(http, clock=clock)
-        tokens = TokenEndpoint(self._dpop, registration, clock=clock, random_bytes=random_bytes)
+
+        def asking(by: Http) -> tuple[DpopHttp, Discovery, TokenEndpoint]:
+            dpop = DpopHttp(by, clock=clock, random_bytes=random_bytes)
+            tokens = TokenEndpoint(dpop, registration, clock=clock, random_bytes=random_bytes)
+            return dpop, Discovery(by, clock=clock), tokens
+
+        self._dpop, discovery, tokens = asking(session_http or http)
         self._sessions = Sessions(
             self._vault, self._dpop, discovery, tokens, exclusive=exclusive or ActorLocks().hold, clock=clock
         )
+        self._begin_dpop, discovery, tokens = asking(http)
         self._authorizations = Authorizations(
             registration, identity, discovery, tokens, self._vault, self._sessions, clock=clock, random_bytes=random_bytes
         )
@@ -116,7 +123,8 @@ class OAuthClient:
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges and counters."""
-        return {**self._authorizations.statistics(), **self._sessions.statistics(), **self._dpop.statistics()}
+        beginning = {f"begin_{name}": value for name, value in self._begin_dpop.statistics().items()}
+        return {**self._authorizations.statistics(), **self._sessions.statistics(), **self._dpop.statistics(), **beginning}
 
     async def _expire_pending(self) -> None:
         while True:

@@ -12,7 +12,6 @@ class Failure(StrEnum):
     IDENTITY_UNRESOLVED = "identity unresolved"
     DISCOVERY_FAILED = "discovery failed"
     REQUEST_REFUSED = "request refused"
-    TOO_MANY_PENDING = "too many pending"
     STATE_UNKNOWN = "state unknown"
     ISSUER_MISMATCH = "issuer mismatch"
     DENIED = "denied"

@@ -41,10 +41,10 @@ class Vault:
         self._sealer = sealer
         self._thread = thread
 
-    async def keep_pending(self, state: str, pending: Pending) -> None:
-        """Keep an authorization that has begun."""
+    async def keep_pending(self, state: str, pending: Pending, *, most: int) -> int:
+        """Keep an authorization that has begun, and `most` in all; how many that began first had to go."""
         sealed = self._sealer.seal(pending.encode(), _STATE + state)
-        await self._thread(partial(self._store.put_state, state, sealed, pending.expires_at))
+        return await self._thread(partial(self._store.put_state, state, sealed, pending.expires_at, most=most))
 
     async def take_pending(self, state: str) -> Pending | None:
         """Take an authorization out: nobody gets it twice."""

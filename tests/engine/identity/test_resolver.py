@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import orjson
 import pytest
@@ -235,6 +236,30 @@ async def test_slow_hosts_do_not_take_the_directorys_places(internet: Internet, 
     nursery.start_soon(wait_in_vain)
     await internet.web.arrivals(1)
     assert (await resolver.resolve_did(REI)).did == REI
+
+
+async def test_hosts_that_strangers_make_us_wait_for_take_no_places_of_sessions(nursery: trio.Nursery) -> None:
+    async def converse(stream: trio.SocketStream) -> None:
+        head = await stream.receive_some()
+        if b" /quick " in head:
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        else:
+            arrived.set()
+            await trio.sleep_forever()
+
+    arrived = trio.Event()
+    listeners: list[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, converse, 0, host="127.0.0.1"))
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    policy = replace(PRIVATE, max_concurrent=1)
+    async with open_identity(plc_url=PLC_URL, policy=policy, user_agent="x", clock=trio.current_time) as opened:
+        async with trio.open_nursery() as strangers:
+            strangers.start_soon(opened.http.request, "GET", f"{url}/slow")
+            await arrived.wait()
+            assert (await opened.session_http.request("GET", f"{url}/quick")).body == b"ok"
+            strangers.cancel_scope.cancel()
+        figures = opened.statistics()
+        assert [figures[name]["requests_total"] for name in ("outgoing", "outgoing_sessions")] == [1, 1]
+    nursery.cancel_scope.cancel()
 
 
 # Handles.

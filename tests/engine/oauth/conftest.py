@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 
 from stratos.atproto.syntax import Did, Nsid
+from stratos.engine.identity import Answer
 from stratos.engine.oauth import ClientSettings, Completed, OAuthClient, PdsAnswer, Registration
 from stratos.engine.oauth.sealed import Session, TokenSet
 from tests.engine.oauth.authorization_server import REI, Network, People
@@ -58,13 +60,47 @@ class Setting:
         return client_of(self.network, self.people, self.store, self.seal, self.clock)
 
 
+class Way:
+    """A way to the network that remembers the paths that were asked for on it."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.asked: list[str] = []
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_bytes: int | None = None,
+        max_redirects: int | None = None,
+        total_timeout: float | None = None,
+    ) -> Answer:
+        """As the network answers."""
+        self.asked.append(urlsplit(url).path)
+        return await self._network.request(
+            method, url, headers=headers, body=body, max_bytes=max_bytes, max_redirects=max_redirects
+        )
+
+
 def client_of(
-    network: Network, people: People, store: MemoryStore, seal: Seal, clock: WallClock, settings: ClientSettings = PUBLIC
+    network: Network,
+    people: People,
+    store: MemoryStore,
+    seal: Seal,
+    clock: WallClock,
+    settings: ClientSettings = PUBLIC,
+    *,
+    ways: tuple[Way, Way] | None = None,
 ) -> OAuthClient:
+    """A client; with `ways` the first is for beginnings, the second for what is asked with sessions."""
     return OAuthClient(
         Registration.of(settings),
         identity=people,
-        http=network,
+        http=network if ways is None else ways[0],
+        session_http=None if ways is None else ways[1],
         store=store,
         sealer=seal,
         clock=clock,

@@ -25,8 +25,12 @@ class MemoryStore:
         self.sessions: dict[Did, bytes] = {}
         self.put_at: dict[Did, datetime] = {}
 
-    def put_state(self, key: str, sealed: bytes, expires_at: datetime) -> None:
+    def put_state(self, key: str, sealed: bytes, expires_at: datetime, *, most: int) -> int:
         self.states[key] = (sealed, expires_at)
+        first = sorted(self.states, key=lambda key: self.states[key][1])[: max(0, len(self.states) - most)]
+        for key in first:
+            del self.states[key]
+        return len(first)
 
     def take_state(self, key: str) -> bytes | None:
         taken = self.states.pop(key, None)

@@ -14,7 +14,6 @@ from trio.testing import MockClock
 
 from stratos.engine.identity import Answer, Unreachable
 from stratos.engine.oauth import AuthorizationFailed, Completed, Failure, PdsUnavailable
-from stratos.engine.oauth.authorization import MAX_PENDING
 from tests.engine.oauth.authorization_server import ISSUER, PDS, REI, SAKURA, Request, document, json_answer, s256
 from tests.engine.oauth.conftest import PUBLIC, Setting, setting_with
 
@@ -185,15 +184,19 @@ async def test_a_server_that_is_away_can_be_tried_later(setting: Setting) -> Non
     assert setting.store.states == {}
 
 
-async def test_only_so_many_may_be_under_way_and_expired_ones_do_not_count(setting: Setting) -> None:
-    for number in range(MAX_PENDING):
-        setting.store.put_state(f"state-{number}", b"", setting.clock() + timedelta(minutes=1))
+async def test_whoever_begins_without_end_keeps_nobody_else_out(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stratos.engine.oauth.authorization.MAX_PENDING", 3)
+    begun = []
+    for _ in range(5):
+        begun.append(await setting.client.begin(REI))
+        setting.clock.advance(timedelta(seconds=1))
+    assert len(setting.store.states) == 3
+    statistics = setting.client.statistics()
+    assert (statistics["pending"], statistics["dropped_total"]) == (3, 2)
     with pytest.raises(AuthorizationFailed) as refusal:
-        await setting.client.begin(REI)
-    assert refusal.value.failure is Failure.TOO_MANY_PENDING
-    setting.clock.advance(timedelta(minutes=1))
-    assert (await setting.client.begin(REI)).url
-    assert len(setting.store.states) == 1
+        await setting.client.complete(setting.network.consent(begun[1].url, REI), browser=begun[1].browser)
+    assert refusal.value.failure is Failure.STATE_UNKNOWN
+    assert (await setting.client.complete(setting.network.consent(begun[2].url, REI), browser=begun[2].browser)).did == REI
 
 
 def changed(name: str, value: str | None) -> Callable[[dict[str, str]], dict[str, str]]:

@@ -12,9 +12,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import Answer, Unreachable
 from stratos.engine.oauth import PdsUnavailable, SessionGone
+from stratos.engine.oauth.server_metadata import RESOURCE_PATH, SERVER_PATH
 from stratos.engine.oauth.sessions import IDLE_PAGE
 from tests.engine.oauth.authorization_server import REI, SAKURA, Request, json_answer
-from tests.engine.oauth.conftest import METHOD, Setting
+from tests.engine.oauth.conftest import METHOD, Setting, Way, client_of
 
 XRPC = f"/xrpc/{METHOD}"
 
@@ -43,6 +44,21 @@ async def test_sessions_of_two_accounts_do_not_mix(setting: Setting) -> None:
         await setting.authorize(did)
     assert [(await setting.ask(did)).json["did"] for did in (REI, SAKURA)] == [REI, SAKURA]
     assert setting.session(REI).key.thumbprint != setting.session(SAKURA).key.thumbprint
+
+
+async def test_what_is_asked_with_a_session_goes_another_way_than_what_anybody_may_make_us_ask(setting: Setting) -> None:
+    begins, sessions = (Way(setting.network) for _ in range(2))
+    client = client_of(setting.network, setting.people, setting.store, setting.seal, setting.clock, ways=(begins, sessions))
+    begun = await client.begin(REI)
+    await client.complete(setting.network.consent(begun.url, REI), browser=begun.browser)
+    assert sessions.asked == []
+    way_of_beginning = list(begins.asked)
+    assert [*dict.fromkeys(way_of_beginning)] == [RESOURCE_PATH, SERVER_PATH, "/par", "/token"]
+    setting.let_access_token_age()
+    await client.request(REI, "GET", METHOD, params={"repo": REI})
+    await client.revoke(REI)
+    assert begins.asked == way_of_beginning
+    assert [*dict.fromkeys(sessions.asked)] == [SERVER_PATH, "/token", XRPC, "/revoke"]
 
 
 async def test_a_refusal_is_an_answer_and_leaves_the_tokens_alone(setting: Setting) -> None:
