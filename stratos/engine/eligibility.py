@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import DidNotFound, Identity, IdentityUnavailable
+from stratos.engine.oauth.server_metadata import origin_of
 
 _log: FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -61,8 +62,12 @@ class Eligibility:
         """Whether it is to be asked for every request too: a list that others keep may change at any time."""
         return self._external is not None
 
-    async def judge(self, did: Did) -> Eligible | Ineligible:
-        """Whether the account may enroll. Its DID is resolved only where no other list decides."""
+    async def judge(self, did: Did, *, signed_in_at: str | None = None) -> Eligible | Ineligible:
+        """Whether the account may enroll. Its DID is resolved only where no other list decides.
+
+        `signed_in_at` is the origin of the PDS that has vouched for it. Any account may write a listed PDS into its document,
+        also between the beginning of a sign-in and its end: so that one counts only where it is the one that has vouched.
+        """
         if self._policy.open or did in self._policy.dids:
             return Eligible()
         if self._external is not None and await self._external.contains(did):
@@ -77,6 +82,9 @@ class Eligibility:
         if document.pds is None:
             return Ineligible.PDS_ENDPOINT_NOT_FOUND
         if _comparable(document.pds) not in self._pds_endpoints:
+            return Ineligible.NOT_IN_ALLOWLIST
+        if signed_in_at is not None and origin_of(document.pds) != signed_in_at:
+            _log.warning("an account names a listed PDS and has signed in at another", did=did, signed_in_at=signed_in_at)
             return Ineligible.NOT_IN_ALLOWLIST
         return Eligible(document.pds)
 

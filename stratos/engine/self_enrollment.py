@@ -88,7 +88,7 @@ class SelfEnrollment:
 
     async def _enroll(self, completed: Completed) -> SelfEnrolled | Ineligible | Refusal:
         did = completed.did
-        verdict = await self._eligibility.judge(did)
+        verdict = await self._eligibility.judge(did, signed_in_at=completed.pds)
         if isinstance(verdict, Ineligible):
             _log.info("enrollment denied", did=did, reason=verdict)
             return verdict

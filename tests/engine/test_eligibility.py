@@ -71,6 +71,13 @@ async def test_accounts_of_a_named_pds_may_enroll_whatever_slash_ends_it(listed:
     assert await eligibility.judge(KAORUKO) is Ineligible.NOT_IN_ALLOWLIST
 
 
+async def test_a_named_pds_counts_only_where_the_account_has_signed_in_there() -> None:
+    directory = Directory(rei=PDS + "/")
+    eligibility = Eligibility(EligibilityPolicy(pds_endpoints=(PDS,)), identity=directory)
+    assert await eligibility.judge(REI, signed_in_at=PDS) == Eligible(PDS + "/")
+    assert await eligibility.judge(REI, signed_in_at="https://evil.test") is Ineligible.NOT_IN_ALLOWLIST
+
+
 async def test_an_account_that_cannot_be_resolved_or_has_no_pds_may_not_enroll() -> None:
     eligibility = Eligibility(EligibilityPolicy(pds_endpoints=(PDS,)), identity=Directory(rei=None))
     assert await eligibility.judge(REI) is Ineligible.PDS_ENDPOINT_NOT_FOUND

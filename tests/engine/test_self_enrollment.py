@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import orjson
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -12,10 +13,11 @@ from trio.testing import wait_all_tasks_blocked
 from stratos.atproto.syntax import Did
 from stratos.core.enrollment import Enrollment
 from stratos.engine.eligibility import Eligibility, EligibilityPolicy, Ineligible
+from stratos.engine.identity import DidDocument
 from stratos.engine.oauth import Begun, Completed
 from stratos.engine.self_enrollment import SelfEnrolled, SelfEnrollment
 from stratos.storage.ports import StorageFault
-from tests.engine.builders import REI, Engine
+from tests.engine.builders import REI, Engine, NoNetwork
 
 
 @dataclass
@@ -88,6 +90,33 @@ async def test_a_browser_that_goes_away_after_signing_in_leaves_all_or_nothing(
     assert (enrollment is not None) is listed
     assert told == ([REI] if listed else [])
     assert played.revoked == ([] if listed else [REI])
+
+
+class Claims(NoNetwork):
+    """A directory in which every account says by now that it is on a PDS of the operator's choice."""
+
+    async def resolve_did(self, did: Did, *, refresh: bool = False) -> DidDocument:
+        service = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": "https://listed.test"}
+        return DidDocument.parse(did, orjson.dumps({"id": did, "service": [service]}))
+
+
+@pytest.mark.parametrize(("signed_in_at", "is_welcome"), [("https://evil.test", False), ("https://listed.test", True)])
+async def test_an_account_that_moves_to_a_listed_pds_on_paper_while_it_signs_in_elsewhere_is_not_welcome(
+    engine: Engine, signed_in_at: str, is_welcome: bool
+) -> None:
+    async def enrollment(did: Did) -> Enrollment | None:
+        return engine.service.backend.enrollments.current(did)
+
+    async def completed(did: Did) -> None:
+        """Nobody to be told."""
+
+    played = Played()
+    eligibility = Eligibility(EligibilityPolicy(pds_endpoints=("https://listed.test",)), identity=Claims())
+    flow = SelfEnrollment(played, engine.service.enrollment, eligibility, enrollment=enrollment, completed=completed)
+    outcome = await flow.finish({"iss": signed_in_at}, browser="secret")
+    assert isinstance(outcome, SelfEnrolled) is is_welcome
+    assert (await enrollment(REI) is not None) is is_welcome
+    assert played.revoked == ([] if is_welcome else [REI])
 
 
 async def test_what_is_given_back_is_the_outcome_and_where_it_came_from(engine: Engine) -> None:
