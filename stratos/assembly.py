@@ -202,6 +202,7 @@ def build_sign_in(settings: ServiceSettings, service: StratosService, eligibilit
         eligibility,
         enrollment=lambda did: service.reads(lambda: service.backend.enrollments.current(did)),
         completed=service.publisher.refresh,
+        dismissed=service.publisher.dismiss,
     )
     return SignInPages(enrolling, service.oauth.registration, ReturnAddresses(settings.public_url, settings.allowed_redirects))
 

@@ -57,13 +57,18 @@ class SelfEnrollment:
         *,
         enrollment: Callable[[Did], Awaitable[Enrollment | None]],
         completed: Callable[[Did], Awaitable[None]],
+        dismissed: Callable[[Did], Awaitable[bool]],
     ) -> None:
-        """`enrollment` reads an account's; `completed` is told of each account that has signed in and is enrolled."""
+        """`enrollment` reads an account's; `completed` is told of each account that has signed in and is enrolled.
+
+        `dismissed` is told of each that is not; it says whether it sees to the end of the session, having something to do before.
+        """
         self._sign_ins = sign_ins
         self._desk = desk
         self._eligibility = eligibility
         self._enrollment = enrollment
         self._completed = completed
+        self._dismissed = dismissed
 
     async def begin(self, login: str, *, return_to: str | None = None) -> Begun:
         """Where to send the browser of a handle or DID. Raises AuthorizationFailed, PdsUnavailable."""
@@ -102,10 +107,10 @@ class SelfEnrollment:
         return SelfEnrolled(outcome, completed, newly)
 
     async def _give_back(self, did: Did) -> None:
-        """End the session unless the account is enrolled: then what it has published may still have to be taken back with it."""
+        """End the session unless what the account has published may still have to be taken back with it."""
         try:
             enrollment = await self._enrollment(did)
-            if enrollment is None or not enrollment.active:
+            if (enrollment is None or not enrollment.active) and not await self._dismissed(did):
                 await self._sign_ins.revoke(did)
         except StorageFault as fault:
             _log.error("a session that nobody needs could not be ended", did=did, error=str(fault))

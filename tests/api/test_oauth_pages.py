@@ -156,6 +156,7 @@ async def scene_of(
                     Eligibility(EligibilityPolicy(dids=frozenset({REI})), identity=engine.service.network),
                     enrollment=lambda did: engine.service.reads(lambda: backend.enrollments.current(did)),
                     completed=refresh,
+                    dismissed=engine.service.publisher.dismiss,
                 ),
                 Registration.of(ClientSettings(public_url=public, name="Stratos under test", allow_loopback=True)),
                 ReturnAddresses(public, allowed),

@@ -52,6 +52,11 @@ class SlowList:
         return self.listed and did == REI
 
 
+async def nothing_left(did: Did) -> bool:
+    """A publisher that has nothing to do for anybody."""
+    return False
+
+
 def enrolling(engine: Engine, played: Played, listed: SlowList, told: list[Did]) -> SelfEnrollment:
     """The flow upon an engine; `told` is what the publisher hears."""
 
@@ -62,7 +67,9 @@ def enrolling(engine: Engine, played: Played, listed: SlowList, told: list[Did])
         told.append(did)
 
     eligibility = Eligibility(EligibilityPolicy(), identity=engine.service.network, external=listed)
-    return SelfEnrollment(played, engine.service.enrollment, eligibility, enrollment=enrollment, completed=completed)
+    return SelfEnrollment(
+        played, engine.service.enrollment, eligibility, enrollment=enrollment, completed=completed, dismissed=nothing_left
+    )
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -112,11 +119,39 @@ async def test_an_account_that_moves_to_a_listed_pds_on_paper_while_it_signs_in_
 
     played = Played()
     eligibility = Eligibility(EligibilityPolicy(pds_endpoints=("https://listed.test",)), identity=Claims())
-    flow = SelfEnrollment(played, engine.service.enrollment, eligibility, enrollment=enrollment, completed=completed)
+    flow = SelfEnrollment(
+        played, engine.service.enrollment, eligibility, enrollment=enrollment, completed=completed, dismissed=nothing_left
+    )
     outcome = await flow.finish({"iss": signed_in_at}, browser="secret")
     assert isinstance(outcome, SelfEnrolled) is is_welcome
     assert (await enrollment(REI) is not None) is is_welcome
     assert played.revoked == ([] if is_welcome else [REI])
+
+
+async def test_a_session_that_is_still_needed_to_take_something_back_is_left_to_who_needs_it(engine: Engine) -> None:
+    told: list[Did] = []
+
+    async def enrollment(did: Did) -> Enrollment | None:
+        return engine.service.backend.enrollments.current(did)
+
+    async def completed(did: Did) -> None:
+        raise AssertionError("nobody is enrolled")
+
+    async def dismissed(did: Did) -> bool:
+        told.append(did)
+        return True
+
+    played = Played()
+    flow = SelfEnrollment(
+        played,
+        engine.service.enrollment,
+        Eligibility(EligibilityPolicy(), identity=engine.service.network),
+        enrollment=enrollment,
+        completed=completed,
+        dismissed=dismissed,
+    )
+    assert await flow.finish({"iss": "https://pds.test"}, browser=None) is Ineligible.NOT_IN_ALLOWLIST
+    assert (told, played.revoked) == ([REI], [])
 
 
 async def test_what_is_given_back_is_the_outcome_and_where_it_came_from(engine: Engine) -> None:

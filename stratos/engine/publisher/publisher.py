@@ -18,7 +18,7 @@ from stratos.core.enrollment import Enrollment
 from stratos.engine.commit_log import CommitLog
 from stratos.engine.oauth.ports import StoreThread
 from stratos.engine.oauth.vault import OneThread
-from stratos.engine.publisher.marks import enrollment_path, marks_of
+from stratos.engine.publisher.marks import SESSION, enrollment_path, marks_of
 from stratos.engine.publisher.pds_repo import PdsClient
 from stratos.engine.publisher.turn import ALARM_AFTER, Turns
 from stratos.engine.publisher.work import PdsWork, PublishedIdentity
@@ -106,7 +106,16 @@ class Publisher:
 
         Raises StorageFault.
         """
-        await self._mark([did])
+        await self._mark([did], self._path)
+
+    async def dismiss(self, did: Did) -> bool:
+        """Whether something is left to do for an account that has signed in and is not enrolled: with its new session, which ends
+        after it. Where nothing is, the session is the caller's to end. Raises StorageFault.
+        """
+        if not await self._thread(partial(self._backend.outbox.items, did, first=None, last=None, limit=1)):
+            return False
+        await self._mark([did], SESSION)
+        return True
 
     async def refresh_all(self) -> int:
         """As `refresh`, for every enrolled account; how many they are. Raises StorageFault."""
@@ -115,7 +124,7 @@ class Publisher:
         while True:
             limit = self._limits.marks_at_once
             page = await self._reads(partial(self._backend.enrollments.page, after=after, limit=limit, active_only=True))
-            await self._mark([enrollment.did for enrollment in page])
+            await self._mark([enrollment.did for enrollment in page], self._path)
             refreshed += len(page)
             if len(page) < limit:
                 return refreshed
@@ -229,9 +238,9 @@ class Publisher:
             await self.counts()
             await trio.sleep(self._limits.count_interval)
 
-    async def _mark(self, dids: list[Did]) -> None:
+    async def _mark(self, dids: list[Did], path: str) -> None:
         now = self._clock()
-        marks = [Mark(did, self._path, now, wake=True) for did in dids]
+        marks = [Mark(did, path, now, wake=True) for did in dids]
         await self._thread(partial(self._backend.outbox.mark, marks, now=now))
         self._notify()
 

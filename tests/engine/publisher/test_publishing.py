@@ -349,6 +349,27 @@ async def test_a_session_that_its_server_has_ended_leaves_the_work_waiting(
     assert oauth.network.model.paths(REI) == [ENROLLMENT_PATH, f"{POST}/3aaaaaaaaaaaa"]
 
 
+async def test_who_left_for_good_without_a_session_and_signs_in_in_vain_leaves_nothing(
+    house: House, oauth: Signed, autojump_clock: MockClock
+) -> None:
+    """What it had published is taken back with the session that it is about to lose."""
+    await enrolled(house, oauth, "3aaaaaaaaaaaa")
+    await oauth.client.revoke(REI)
+    await house.unenroll(REI)
+    publisher = house.publisher(oauth.client)
+    async with house.running(publisher):
+        await trio.sleep(60)
+        assert oauth.network.model.paths(REI) == [ENROLLMENT_PATH, f"{POST}/3aaaaaaaaaaaa"]
+        await oauth.sign_in(REI)
+        await trio.sleep(1)
+        assert await publisher.dismiss(REI)
+        await trio.sleep(60)
+        assert oauth.network.model.paths(REI) == []
+        assert not await oauth.client.has_session(REI)
+        assert not await publisher.dismiss(REI), "nothing is left, so the next session is the caller's to end"
+    assert await work_left(house) == []
+
+
 async def test_an_account_that_left_for_good_and_never_signed_in_leaves_no_work(
     house: House, oauth: Signed, autojump_clock: MockClock
 ) -> None:
