@@ -16,12 +16,15 @@ from stratos.core.boundaries import Boundary
 from stratos.engine.commit_log import LogLimits
 from stratos.engine.firehose import StreamEnd, StreamLimits, StreamRequest
 from stratos.engine.service import ServiceLimits
+from stratos.engine.store_reads import StoreReads
 from stratos.engine.writes import Delete, Put
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, Engine, message, post, start_engine
 
 EVERYTHING = StreamRequest(include_commits=True)
 RKEY = "3lgoldenzzzz2"
+PAGE_ENTRIES = 250
+"""What one read of the log brings at most."""
 
 
 @dataclass
@@ -179,6 +182,28 @@ async def test_a_cursor_behind_retention_is_told_so_and_goes_on_from_the_oldest(
     await engine.stop()
 
 
+async def test_what_is_trimmed_while_a_backlog_is_replayed_is_no_silent_gap(
+    backend: SqliteBackend, nursery: trio.Nursery
+) -> None:
+    engine = await start_engine(backend, nursery, ServiceLimits(log=LogLimits(tail_entries=1)))
+    for did in (REI, SAKURA):
+        await engine.enroll(did, WRITERS)
+        for number in range(PAGE_ENTRIES * 3 // 5):
+            await engine.post(did, f"post {number}", WRITERS)
+    engine.clock.now += timedelta(hours=100)
+    newest = await engine.post(REI, "newest", WRITERS)
+    slow = Subscriber(hold=trio.Event())
+    async with subscribed(engine, EVERYTHING, slow):
+        assert slow.hold is not None
+        await engine.service.retention.trim()
+        slow.hold.set()
+    seqs = slow.seqs()
+    assert seqs[-2:] == [seqs[PAGE_ENTRIES - 1], engine.service.log.head]
+    assert [frame.kind for frame in slow.received[PAGE_ENTRIES:]] == ["#info", "#commit"]
+    assert slow.received[-1].body["rev"] == newest.rev
+    await engine.stop()
+
+
 async def test_cursor_zero_of_an_untrimmed_log_is_not_outdated(engine: Engine) -> None:
     await engine.enroll(REI, WRITERS)
     async with subscribed(engine, StreamRequest(cursor=0, include_commits=True)) as subscriber:
@@ -235,6 +260,24 @@ async def test_there_are_no_more_subscribers_than_the_limit(backend: SqliteBacke
         pass
     assert refused.end is not None
     assert refused.end.error == "TooManySubscribers"
+    await engine.stop()
+
+
+async def test_subscribers_that_come_together_count_each_other(backend: SqliteBackend, nursery: trio.Nursery) -> None:
+    engine = await start_engine(backend, nursery, ServiceLimits(stream=StreamLimits(max_subscribers=1)))
+    await engine.enroll(REI, WRITERS)
+    engine.service.firehose._reads = StoreReads(backend.actors, 2)
+    ends: list[StreamEnd] = []
+
+    async def subscribe() -> None:
+        ends.append(await engine.service.firehose.serve(StreamRequest(did=REI), Subscriber().take))
+
+    async with trio.open_nursery() as together:
+        together.start_soon(subscribe)
+        together.start_soon(subscribe)
+        await settle(engine)
+        together.cancel_scope.cancel()
+    assert [end.error for end in ends] == ["TooManySubscribers"]
     await engine.stop()
 
 
