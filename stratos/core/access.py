@@ -35,3 +35,11 @@ def may_read(viewer: Viewer, owner: Did, boundaries: Collection[Boundary]) -> bo
     if not viewer.enrolled:
         return False
     return not boundaries or named_by(viewer.boundaries, boundaries)
+
+
+def may_learn_of(viewer: Viewer, owner: Did) -> bool:
+    """Whether the viewer may learn that `owner` has a record which the viewer may not read; to others it is not there.
+
+    Source: design §5.
+    """
+    return viewer.enrolled or (viewer.did is not None and viewer.did == owner)
