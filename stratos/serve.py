@@ -74,6 +74,7 @@ async def run_service(
             api_config(settings),
             credentials=credentials,
             sign_in=build_sign_in(settings, service, eligibility),
+            identity=identity,
             allow_list=allow_list,
             supervisor=supervisor,
             monotonic=world.monotonic,

@@ -23,6 +23,7 @@ from stratos.api.sync import Sync
 from stratos.api.xrpc import XrpcDispatcher
 from stratos.api.xrpc_app import XrpcApp
 from stratos.engine.allow_list import AllowList
+from stratos.engine.identity import OpenIdentity
 from stratos.engine.service import StratosService
 from stratos.engine.supervisor import Supervisor, TaskStatistics
 
@@ -37,6 +38,7 @@ class StratosApp(XrpcApp):
         *,
         credentials: Credentials | None = None,
         sign_in: SignInPages | None = None,
+        identity: OpenIdentity | None = None,
         allow_list: AllowList | None = None,
         supervisor: Supervisor | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
@@ -44,7 +46,7 @@ class StratosApp(XrpcApp):
     ) -> None:
         """`credentials` are those of users and AppViews; without them only the operator's own hold. `sign_in`: see OAuthPages.
 
-        `allow_list` lends its figures.
+        `identity` and `allow_list` lend their figures.
 
         `supervisor` lends its table of tasks to `/health` and `/metrics`; `monotonic` gives seconds for durations.
 
@@ -58,6 +60,7 @@ class StratosApp(XrpcApp):
             verifiers = authenticator(config, credentials.verifiers, unknown=credentials.dpop.required)
         self._credentials = credentials
         self._service = service
+        self._identity = identity
         self._allow_list = allow_list
         self._supervisor = supervisor
         self._writes = RepoWrites(service.repository)
@@ -101,6 +104,7 @@ class StratosApp(XrpcApp):
             "writes": self._writes.statistics(),
             "exports": self._sync.statistics(),
             **({} if self._credentials is None else {"credentials": self._credentials.statistics()}),
+            **({} if self._identity is None else self._identity.statistics()),
             **({} if self._allow_list is None else {"allow_list": self._allow_list.statistics()}),
         }
 

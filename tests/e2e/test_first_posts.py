@@ -32,6 +32,9 @@ def test_each_account_sees_exactly_what_it_should_and_sigterm_ends_it_cleanly(tm
         assert walk.stdout.endswith("Everybody saw exactly what they should.\n")
         ready = httpx.get(f"{system.indexer}/ready")
         assert (ready.status_code, ready.json()["status"]) == (200, "healthy")
+        gauges = httpx.get(f"{system.service}/metrics").text
+        for bounded in ("log_queue", "log_tail_bytes", "identity_documents_entries", "outgoing_waiting", "outgoing_plc_waiting"):
+            assert f"\nstratos_{bounded}_limit " in gauges
         assert system.stop() == 0
     log = system.log.read_text()
     assert "Traceback" not in log
