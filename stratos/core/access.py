@@ -22,6 +22,11 @@ class Viewer:
 ANONYMOUS: Final = Viewer(did=None, boundaries=frozenset(), enrolled=False)
 
 
+def viewer_towards(viewer: Viewer, owner: Did, *, owner_active: bool) -> Viewer:
+    """What a viewer is to the records of `owner`: nobody, while the owner has left for a while (soft unenroll)."""
+    return viewer if owner_active or viewer.did == owner else ANONYMOUS
+
+
 def may_read(viewer: Viewer, owner: Did, boundaries: Collection[Boundary]) -> bool:
     """Whether the viewer may read a record of `owner` that carries these boundaries.
 

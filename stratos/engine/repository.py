@@ -15,7 +15,7 @@ from stratos.atproto.lexicon import LexiconError, Lexicons
 from stratos.atproto.mst import MissingBlock
 from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did, parse_nsid, parse_rkey, record_path
 from stratos.atproto.tid import TidClock
-from stratos.core.access import Viewer, may_read
+from stratos.core.access import Viewer, may_read, viewer_towards
 from stratos.core.boundaries import record_boundaries
 from stratos.core.enrollment import Enrollment
 from stratos.core.log_entry import Proposal
@@ -189,7 +189,9 @@ class RepositoryWriter:
         if parent is None:
             return PARENT_UNSEEN
         boundaries = block_boundaries(parent.block)
+        standing = self._parts.backend.enrollments.get(owner)
         viewer = Viewer(author.did, frozenset(author.boundaries), enrolled=author.active)
+        viewer = viewer_towards(viewer, owner, owner_active=standing is not None and standing.active)
         return ParentOf(boundaries) if may_read(viewer, owner, boundaries) else PARENT_UNSEEN
 
     def _refuse(self, refusal: Refusal) -> Refusal:

@@ -172,7 +172,26 @@ async def test_a_reply_needs_a_parent_that_its_author_can_read(engine: Engine) -
     wider = post("wider", WRITERS, EDITORS, reply={"root": link, "parent": link})
     assert _reason(await write(REI, [Create(POST, None, wider)])) is Reason.INVALID_RECORD
     unseen = post("unseen", EDITORS, reply={"root": link, "parent": link})
-    assert _reason(await write(KAORUKO, [Create(POST, None, unseen)])) is Reason.INVALID_RECORD
+    refused = await write(KAORUKO, [Create(POST, None, unseen)])
+    assert _reason(refused) is Reason.INVALID_RECORD
+    absent = {**link, "uri": f"{result.uri[:-1]}z"}
+    unseen = post("unseen", EDITORS, reply={"root": absent, "parent": absent})
+    assert await write(KAORUKO, [Create(POST, None, unseen)]) == refused
+
+
+async def test_a_parent_whose_owner_has_left_for_a_while_is_as_unseen_as_one_that_never_was(engine: Engine) -> None:
+    for did in (REI, SAKURA):
+        await engine.enroll(did, WRITERS)
+    (parent,) = (await engine.post(REI, "for the writers", WRITERS)).results
+    assert parent is not None
+    outcomes = []
+    await engine.service.enrollment.revoke(REI)
+    for uri in (parent.uri, f"{parent.uri[:-1]}z"):
+        link: DataModel = {"uri": uri, "cid": str(parent.cid)}
+        reply = post("a reply", WRITERS, reply={"root": link, "parent": link})
+        outcomes.append(await engine.service.repository.write(SAKURA, [Create(POST, None, reply)]))
+    assert isinstance(outcomes[0], Refusal)
+    assert outcomes[0] == outcomes[1]
 
 
 async def test_a_thread_may_be_posted_as_one_batch(engine: Engine) -> None:
