@@ -138,6 +138,7 @@ async def test_a_cancelled_writer_still_leaves_the_next_one_a_correct_head(data_
         with trio.CancelScope() as scope:
             writers.start_soon(_cancel_when_blocked, scope, backend.released)
             await engine.post(REI, "cancelled while it was appended", WRITERS)
+    assert not scope.cancelled_caught  # whoever handed a write over learns what became of it
     await engine.post(REI, "the next", WRITERS)
     assert engine.service.repository.statistics()["replanned_total"] == 0
     with backend.actors.open(REI) as store:

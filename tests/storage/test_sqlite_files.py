@@ -259,6 +259,11 @@ def test_a_checkpoint_leaves_nothing_to_the_write_ahead_log(sqlite_storage: Sqli
     connection.close()
 
 
+def test_each_commit_of_the_log_is_synced(sqlite_storage: SqliteStorage) -> None:
+    with sqlite_storage.open()._database.write("asking how it commits") as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
 def test_backlinks_follow_their_record(sqlite_storage: SqliteStorage) -> None:
     repo = RepoBuilder(ALICE)
     backend = sqlite_storage.open()
