@@ -447,3 +447,16 @@ def test_the_table_is_printed_by_its_module() -> None:
 @pytest.mark.parametrize("reader", MODELS)
 def test_every_variable_is_explained(reader: str) -> None:
     assert [name for name, field in MODELS[reader].model_fields.items() if not field.description] == []
+
+
+def test_a_variable_without_effect_says_so_and_no_other_does() -> None:
+    package = Path(__file__).parents[1] / "stratos"
+    code = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    fields = {name: field for model in MODELS.values() for name, field in model.model_fields.items()}
+    silent = {name for name in fields if f".{name}" not in code and f'get("{name}")' not in code}
+    said = {
+        name
+        for name, field in fields.items()
+        if "no effect" in str(field.description) or "without effect" in str(field.description)
+    }
+    assert said == silent
