@@ -174,7 +174,7 @@ async def test_a_reply_needs_a_parent_that_its_author_can_read(engine: Engine) -
     unseen = post("unseen", EDITORS, reply={"root": link, "parent": link})
     refused = await write(KAORUKO, [Create(POST, None, unseen)])
     assert _reason(refused) is Reason.INVALID_RECORD
-    absent = {**link, "uri": f"{result.uri[:-1]}z"}
+    absent: DataModel = {"uri": f"{result.uri[:-1]}z", "cid": str(result.cid)}
     unseen = post("unseen", EDITORS, reply={"root": absent, "parent": absent})
     assert await write(KAORUKO, [Create(POST, None, unseen)]) == refused
 
