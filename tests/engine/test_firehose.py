@@ -124,6 +124,18 @@ async def test_the_enrollment_stream_replays_the_active_ones_and_goes_on_live(en
     ]
 
 
+async def test_a_change_while_the_enrollments_are_replayed_follows_the_replay(engine: Engine) -> None:
+    await engine.enroll(REI, WRITERS)
+    subscriber = Subscriber(hold=trio.Event())
+    async with subscribed(engine, StreamRequest(), subscriber):
+        assert subscriber.hold is not None
+        await engine.enroll(SAKURA, EDITORS)
+        await engine.enroll(REI, EDITORS)
+        subscriber.hold.set()
+    last = {frame.body["did"]: frame.body["boundaries"] for frame in subscriber.received}
+    assert last == {REI: [EDITORS], SAKURA: [EDITORS]}
+
+
 async def test_a_scoped_stream_is_exact_view_maintenance(engine: Engine) -> None:
     await engine.enroll(REI, WRITERS, EDITORS)
     scoped = StreamRequest(include_commits=True, domains=frozenset({WRITERS}))
