@@ -434,6 +434,11 @@ def test_nothing_is_read_from_the_process_s_environment_behind_the_caller_s_back
     assert service().port == 3100
 
 
+def test_a_second_service_is_refused_while_rows_do_not_tell_services_apart() -> None:
+    several = problems(IndexerSettings, INDEXER | {"STRATOS_SERVICE_URL": "https://a.test,https://b.test"})
+    assert several == {"STRATOS_SERVICE_URL": "more than one service cannot be followed into one database yet"}
+
+
 def test_the_table_of_settings_is_up_to_date() -> None:
     page = Path(__file__).parents[1] / "docs" / "SETTINGS.md"
     assert page.read_text() == settings_table(), "run: python -m stratos.settings.table > docs/SETTINGS.md"

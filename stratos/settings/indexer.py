@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stratos.settings.base import AppviewDatabaseSettings
 from stratos.settings.values import (
@@ -24,7 +24,9 @@ class IndexerSettings(AppviewDatabaseSettings):
     """Everything that `stratos index` can be told. A variable whose feature is not there yet is known and checked already."""
 
     postgres_url: PostgresUrl = Field(alias="BSKY_DB_POSTGRES_URL", description="The AppView's database")
-    service_urls: NonEmptyWebUrls = Field(alias="STRATOS_SERVICE_URL", description="Stratos services to subscribe to")
+    service_urls: NonEmptyWebUrls = Field(
+        alias="STRATOS_SERVICE_URL", description="Stratos service to subscribe to; a second one is refused yet"
+    )
     sync_token: Secret = Field(alias="STRATOS_SYNC_TOKEN", description="Token for their streams and exports")
     stream_mode: Annotated[Literal["multiplexed", "per-actor"], Kind("`multiplexed` or `per-actor`")] = Field(
         "multiplexed", alias="STRATOS_STREAM_MODE", description="One stream per service, or one per account"
@@ -91,3 +93,11 @@ class IndexerSettings(AppviewDatabaseSettings):
         1_000, alias="BACKGROUND_QUEUE_MAX_SIZE", description="Background jobs waiting (no effect yet)"
     )
     mem_limit: Positive | None = Field(None, alias="MEM_LIMIT", description="Accepted, without effect")
+
+    @field_validator("service_urls")
+    @classmethod
+    def _one_service(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        """The rows do not tell services apart yet: what one of them says of an account would replace what another has said."""
+        if len(urls) > 1:
+            raise ValueError("more than one service cannot be followed into one database yet")
+        return urls
