@@ -17,6 +17,7 @@ from stratos.settings.values import (
     Secret,
     StreamUrls,
     Switch,
+    refusal,
 )
 
 
@@ -99,5 +100,5 @@ class IndexerSettings(AppviewDatabaseSettings):
     def _one_service(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         """The rows do not tell services apart yet: what one of them says of an account would replace what another has said."""
         if len(urls) > 1:
-            raise ValueError("more than one service cannot be followed into one database yet")
+            raise refusal("more than one service cannot be followed into one database yet")
         return urls
