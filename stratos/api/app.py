@@ -90,6 +90,7 @@ class StratosApp(XrpcApp):
             requests=requests,
             clock=monotonic,
             answer_headers=None if credentials is None else credentials.dpop.answer_headers,
+            tells_causes=config.dev_mode,
         )
         collector = StratosCollector(self.statistics, requests=requests, tasks=self._tasks, version=service.identity.version)
         Pages(service, tasks=self._tasks, collector=collector).add_to(self)
