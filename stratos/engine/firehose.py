@@ -29,10 +29,10 @@ _log = structlog.get_logger(__name__)
 SendFrame = Callable[[bytes], Awaitable[None]]
 
 _CHUNK_FRAMES: Final = 50
-"""Frames per send deadline."""
+"""Frames per send deadline; so many may still be sent of an account that leaves meanwhile."""
 _PAGE_ENTRIES: Final = 250
 _PAGE_BYTES: Final = 1024 * 1024
-_REPLAY_PAGE: Final = 100
+_REPLAY_PAGE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,7 @@ class Firehose:
             position = request.cursor or 0
         live = False
         while True:
+            purges = self._log.purges
             entries = self._log.tail_after(position, _PAGE_ENTRIES)
             if entries is None:
                 if live:
@@ -154,16 +155,20 @@ class Firehose:
                 if page.outdated:
                     text = f"Cursor {position} is too old, some events may be missed"
                     await self._send_chunk([encode_info("OutdatedCursor", text)], send)
-                entries, position = page.entries, page.position
-            elif entries:
-                position = entries[-1].seq
-            else:
+                entries = page.entries
+                if not entries:
+                    position = page.position
+            elif not entries:
                 live = True
                 await self._log.wait_beyond(position)
-                continue
-            ended = await self._send_page(entries, request, send)
-            if ended is not None:
-                return ended
+            for start in range(0, len(entries), _CHUNK_FRAMES):
+                if self._log.purges != purges:
+                    break  # What was read may be of an account that has left meanwhile: it is read again, without that (I7).
+                chunk = entries[start : start + _CHUNK_FRAMES]
+                ended = await self._send_entries(chunk, request, send)
+                if ended is not None:
+                    return ended
+                position = chunk[-1].seq
 
     def _page_from_log(self, position: int, request: StreamRequest) -> _Page:
         """A page of the log. The position after it is its last entry, or the head where nothing more is of interest.
@@ -175,10 +180,10 @@ class Firehose:
         page = log.after(position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES, did=request.did, kind=kind)
         return _Page(page, page[-1].seq if page else max(position, head), log.outdated(position, request.did))
 
-    async def _send_page(self, page: list[LoggedEntry], request: StreamRequest, send: SendFrame) -> StreamEnd | None:
+    async def _send_entries(self, entries: list[LoggedEntry], request: StreamRequest, send: SendFrame) -> StreamEnd | None:
         frames: list[bytes] = []
         unenrolled = False
-        for entry in page:
+        for entry in entries:
             if request.did is not None:
                 if entry.did != request.did:
                     continue
@@ -190,9 +195,8 @@ class Firehose:
             frame = entry.frame if request.domains is None else in_view(entry, request.domains)
             if frame is not None:
                 frames.append(frame)
-        for start in range(0, len(frames), _CHUNK_FRAMES):
-            if not await self._send_chunk(frames[start : start + _CHUNK_FRAMES], send):
-                return self._slow("The subscriber did not take its frames in time")
+        if not await self._send_chunk(frames, send):
+            return self._slow("The subscriber did not take its frames in time")
         await trio.lowlevel.checkpoint()
         return StreamEnd("NotFound", "Account is no longer enrolled") if unenrolled else None
 
@@ -208,7 +212,7 @@ class Firehose:
                 for enrollment in enrollments
                 for entry in [EnrollmentEntry(enrollment.did, EnrollmentAction.ENROLL, self._service_url, enrollment)]
             ]
-            ended = await self._send_page(page, request, send)
+            ended = await self._send_entries(page, request, send)
             if ended is not None:
                 return ended
         return None

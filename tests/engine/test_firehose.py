@@ -23,8 +23,8 @@ from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, 
 
 EVERYTHING = StreamRequest(include_commits=True)
 RKEY = "3lgoldenzzzz2"
-PAGE_ENTRIES = 250
-"""What one read of the log brings at most."""
+PAGE_ENTRIES, CHUNK_FRAMES = 250, 50
+"""What one read of the log brings at most, and what is handed to a subscriber in one go."""
 
 
 @dataclass
@@ -300,6 +300,19 @@ async def test_nothing_of_an_unenrolled_actor_is_replayed(engine: Engine) -> Non
     async with subscribed(engine, EVERYTHING) as subscriber:
         pass
     assert [(frame.kind, frame.body["action"]) for frame in subscriber.received] == [("#enrollment", "unenroll")]
+
+
+async def test_what_a_subscriber_still_waits_for_of_an_account_that_leaves_is_not_sent(engine: Engine) -> None:
+    await engine.enroll(REI, WRITERS)
+    for number in range(CHUNK_FRAMES + 20):
+        await engine.post(REI, f"post {number}", WRITERS)
+    slow = Subscriber(hold=trio.Event())
+    async with subscribed(engine, EVERYTHING, slow):
+        assert slow.hold is not None
+        await engine.service.enrollment.unenroll(REI)
+        slow.hold.set()
+    assert len(slow.received) == CHUNK_FRAMES + 1
+    assert slow.received[-1].body["action"] == "unenroll"
 
 
 @pytest.mark.parametrize("cut", range(0, 12, 3))
