@@ -85,11 +85,12 @@ class RepositoryWriter:
         return outcome
 
     def statistics(self) -> Mapping[str, int]:
-        """Counters: commits, refusals, plans made again; gauges of the actor locks."""
+        """Counters: commits, refusals, plans made again; gauges: batches that wait for the bulk thread, and the actor locks'."""
         return {
             "committed_total": self._committed,
             "refused_total": self._refused,
             "replanned_total": self._replanned,
+            "bulk_waiting": self._parts.bulk_thread.statistics().tasks_waiting,
             **{f"locks_{name}": value for name, value in self._parts.locks.statistics().items()},
         }
 
