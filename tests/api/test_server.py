@@ -34,8 +34,9 @@ async def test_address_that_is_taken_is_an_error_and_leaves_nothing_bound() -> N
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config = ServerConfig(binds=("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"))
-        with pytest.raises(OSError, match="in use"):
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = ServerConfig(binds=("127.0.0.1:0", address))
+        with pytest.raises(OSError, match=f"cannot listen on {address}: .*in use"):
             await HttpServer(TinyApp(), config).run()
 
 
