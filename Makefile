@@ -1,6 +1,6 @@
 # `make run` and `make test` do all set-up by themselves; see README.md.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast bench lint format types contracts check clean
+.PHONY: help setup run test test-fast mutants bench lint format types contracts check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,6 +33,9 @@ test: setup ## the whole test suite
 
 test-fast: setup ## the tests that need less than a minute together
 	HYPOTHESIS_PROFILE=fast $(PYTEST) -m 'not (slow or e2e or crash or bench)'
+
+mutants: setup ## break each invariant on purpose, in a copy, and see that a test notices
+	$(BIN)/python -m tests.mutants
 
 bench: setup ## the benchmarks, with their targets
 	$(BIN)/python -m benchmarks

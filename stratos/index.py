@@ -73,7 +73,11 @@ async def _follow(
         }
 
     pages = IndexerPages(
-        database, parts, lambda: [task for supervisor in supervisors for task in supervisor.statistics()], __version__
+        database,
+        parts,
+        tasks=lambda: [task for supervisor in supervisors for task in supervisor.statistics()],
+        lags=lambda: {url: indexer.lag() for url, indexer in zip(settings.service_urls, followed, strict=True)},
+        version=__version__,
     )
     app = XrpcApp(
         XrpcDispatcher(

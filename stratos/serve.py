@@ -74,8 +74,8 @@ async def run_service(
             api_config(settings),
             credentials=credentials,
             sign_in=build_sign_in(settings, service, eligibility),
+            identity=identity,
             allow_list=allow_list,
-            network=identity,
             supervisor=supervisor,
             monotonic=world.monotonic,
         )

@@ -434,6 +434,11 @@ def test_nothing_is_read_from_the_process_s_environment_behind_the_caller_s_back
     assert service().port == 3100
 
 
+def test_a_second_service_is_refused_while_rows_do_not_tell_services_apart() -> None:
+    several = problems(IndexerSettings, INDEXER | {"STRATOS_SERVICE_URL": "https://a.test,https://b.test"})
+    assert several == {"STRATOS_SERVICE_URL": "more than one service cannot be followed into one database yet"}
+
+
 def test_the_table_of_settings_is_up_to_date() -> None:
     page = Path(__file__).parents[1] / "docs" / "SETTINGS.md"
     assert page.read_text() == settings_table(), "run: python -m stratos.settings.table > docs/SETTINGS.md"
@@ -447,3 +452,17 @@ def test_the_table_is_printed_by_its_module() -> None:
 @pytest.mark.parametrize("reader", MODELS)
 def test_every_variable_is_explained(reader: str) -> None:
     assert [name for name, field in MODELS[reader].model_fields.items() if not field.description] == []
+
+
+def test_a_variable_without_effect_says_so_and_no_other_does() -> None:
+    package = Path(__file__).parents[1] / "stratos"
+    code = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    fields = {name: field for model in MODELS.values() for name, field in model.model_fields.items()}
+    silent = {name for name in fields if f".{name}" not in code}
+    silent.remove("vite_stratos_url")  # speaks through the public URL
+    said = {
+        name
+        for name, field in fields.items()
+        if "no effect" in str(field.description) or "without effect" in str(field.description)
+    }
+    assert said == silent

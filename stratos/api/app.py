@@ -38,15 +38,15 @@ class StratosApp(XrpcApp):
         *,
         credentials: Credentials | None = None,
         sign_in: SignInPages | None = None,
+        identity: OpenIdentity | None = None,
         allow_list: AllowList | None = None,
-        network: OpenIdentity | None = None,
         supervisor: Supervisor | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
         checks_output: bool = False,
     ) -> None:
         """`credentials` are those of users and AppViews; without them only the operator's own hold. `sign_in`: see OAuthPages.
 
-        `allow_list` and `network` lend their figures.
+        `identity` and `allow_list` lend their figures.
 
         `supervisor` lends its table of tasks to `/health` and `/metrics`; `monotonic` gives seconds for durations.
 
@@ -60,8 +60,8 @@ class StratosApp(XrpcApp):
             verifiers = authenticator(config, credentials.verifiers, unknown=credentials.dpop.required)
         self._credentials = credentials
         self._service = service
+        self._identity = identity
         self._allow_list = allow_list
-        self._network = network
         self._supervisor = supervisor
         self._writes = RepoWrites(service.repository)
         self._sync = Sync(backend, reads, gate, service.views, max_exports=config.max_exports)
@@ -90,6 +90,7 @@ class StratosApp(XrpcApp):
             requests=requests,
             clock=monotonic,
             answer_headers=None if credentials is None else credentials.dpop.answer_headers,
+            tells_causes=config.dev_mode,
         )
         collector = StratosCollector(self.statistics, requests=requests, tasks=self._tasks, version=service.identity.version)
         Pages(service, tasks=self._tasks, collector=collector).add_to(self)
@@ -104,8 +105,8 @@ class StratosApp(XrpcApp):
             "writes": self._writes.statistics(),
             "exports": self._sync.statistics(),
             **({} if self._credentials is None else {"credentials": self._credentials.statistics()}),
+            **({} if self._identity is None else self._identity.statistics()),
             **({} if self._allow_list is None else {"allow_list": self._allow_list.statistics()}),
-            **({} if self._network is None else self._network.statistics()),
         }
 
     def _tasks(self) -> Sequence[TaskStatistics]:

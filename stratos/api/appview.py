@@ -77,7 +77,7 @@ class AppviewApp(XrpcApp):
             checks_output=checks_output,
         )
         requests = RequestStatistics()
-        super().__init__(dispatcher, sockets={}, requests=requests, clock=monotonic)
+        super().__init__(dispatcher, sockets={}, requests=requests, clock=monotonic, tells_causes=config.dev_mode)
         self._collector = StratosCollector(self.statistics, requests=requests, tasks=lambda: (), version=identity.version)
         self.get("/health")(self.health)
         self.get("/ready")(self.health)

@@ -16,7 +16,7 @@ from stratos.api.config import ApiConfig
 from stratos.api.errors import UNAUTHORIZED, XrpcError, not_authenticated, refused
 from stratos.api.request import RequestHead
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
-from stratos.core.access import ANONYMOUS, Viewer
+from stratos.core.access import ANONYMOUS, Viewer, viewer_towards
 from stratos.core.enrollment import Enrollment
 from stratos.core.outcomes import Reason, Refusal
 from stratos.engine.store_reads import StoreReads
@@ -171,7 +171,7 @@ class EnrollmentGate:
         if viewer.did is None or viewer.did == owner:
             return viewer
         standing = await self.enrollment(owner)
-        return ANONYMOUS if standing is None or not standing.active else viewer
+        return viewer_towards(viewer, owner, owner_active=standing is not None and standing.active)
 
     async def enrollment(self, did: Did) -> Enrollment | None:
         """The enrollment of an account as it is now."""

@@ -222,8 +222,13 @@ class Connection:
             return b""
 
     async def _send_patiently(self, data: bytes) -> None:
-        """Send in pieces with a deadline each, shielded, since a half-sent frame spoils the connection."""
-        async with self._send_lock:
+        """Send in pieces with a deadline each, shielded, since a half-sent frame spoils the connection.
+
+        Waiting for the lock is shielded too: a part may have been sent at once. Who holds it has a deadline.
+        """
+        with trio.CancelScope(shield=True):
+            await self._send_lock.acquire()
+        try:
             for start in range(0, len(data), SEND_BYTES):
                 if self._aborted or self._closing:
                     return
@@ -236,6 +241,8 @@ class Connection:
                 if self._sending.cancelled_caught and not self._aborted:
                     self._counters.timed_out += 1
                     self.abort()
+        finally:
+            self._send_lock.release()
 
     async def _close(self) -> None:
         """End our side; what an HTTP peer still sends is read and thrown away for a moment, else it would lose our last words."""

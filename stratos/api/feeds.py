@@ -9,7 +9,6 @@ from stratos.api.auth import Credential, User
 from stratos.api.errors import BAD_REQUEST, UNAUTHORIZED, XrpcError, invalid_request, unavailable
 from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall
 from stratos.atproto.data_model import Json
-from stratos.atproto.syntax import InvalidSyntax, parse_did
 from stratos.core.access import Viewer
 from stratos.core.boundaries import Boundary
 from stratos.indexer.appview_db import AppViewDatabase, Connection, DatabaseUnavailable
@@ -54,13 +53,7 @@ class FeedMethods:
     async def get_author_feed(self, call: XrpcCall) -> Reply:
         """Posts of one account within the viewer's boundaries."""
         request = _page_request(call)
-        actor = call.params.optional_text("actor")
-        if actor is None:
-            raise invalid_request("actor parameter required")
-        try:
-            did = parse_did(actor)
-        except InvalidSyntax as error:
-            raise invalid_request(f"actor: {error}") from None
+        did = call.params.did("actor")
         return _feed(await self._read(call, lambda connection, viewer: self._feeds.author_feed(connection, viewer, request, did)))
 
     async def get_post(self, call: XrpcCall) -> Reply:

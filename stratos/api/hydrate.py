@@ -11,7 +11,7 @@ from stratos.api.errors import invalid_request, record_not_found
 from stratos.api.xrpc import Access, Method, Rendered, Reply, Verb, XrpcCall, rendered_list
 from stratos.atproto.data_model import Json
 from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did
-from stratos.core.access import Viewer
+from stratos.core.access import Viewer, may_learn_of
 from stratos.engine.record_views import RecordViews
 from stratos.engine.store_reads import StoreReads
 
@@ -51,7 +51,7 @@ class Hydration:
         view = self._views.view(viewer, owner, stored)
         if view is not None:
             return Rendered(view)
-        if viewer.enrolled:
+        if may_learn_of(viewer, owner):
             raise invalid_request("Record blocked due to boundary restrictions", "RecordBlocked")
         raise record_not_found()
 
@@ -88,7 +88,7 @@ class Hydration:
             view = None if stored is None else self._views.view(viewer, owner, stored)
             if view is not None:
                 answer.records.append(view)
-            elif stored is not None and viewer.enrolled:
+            elif stored is not None and may_learn_of(viewer, owner):
                 answer.blocked.append(uri)
             else:
                 answer.not_found.append(uri)

@@ -16,6 +16,7 @@ from stratos.api.xrpc import JSON
 from stratos.api.xrpc_app import XrpcApp
 from stratos.engine.supervisor import TaskStatistics
 from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable
+from stratos.indexer.lag import Histogram
 
 KIB: Final = 1024
 OK: Final = 200
@@ -29,12 +30,13 @@ class IndexerPages:
         database: AppViewDatabase,
         parts: Callable[[], Parts],
         tasks: Callable[[], Sequence[TaskStatistics]],
+        lags: Callable[[], Mapping[str, Histogram]],
         version: str,
     ) -> None:
-        """`parts` gives the figures of every followed service's parts, by name, and the database's."""
+        """`parts` gives the figures of every followed service's parts, by name, and the database's; `lags` by service."""
         self._database = database
         self._parts = parts
-        self._collector = StratosCollector(parts, requests=RequestStatistics(), tasks=tasks, version=version)
+        self._collector = StratosCollector(parts, requests=RequestStatistics(), tasks=tasks, version=version, lags=lags)
 
     def add_to(self, app: XrpcApp) -> None:
         """Add the routes."""

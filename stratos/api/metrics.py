@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from stratos.engine.supervisor import TaskState, TaskStatistics
+from stratos.indexer.lag import Histogram
 
 PREFIX: Final = "stratos"
 BUCKET_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -65,8 +66,11 @@ class StratosCollector(Collector):
         requests: RequestStatistics,
         tasks: Callable[[], Sequence[TaskStatistics]],
         version: str,
+        lags: Callable[[], Mapping[str, Histogram]] = dict,
     ) -> None:
+        """`lags`: create-to-index lag, by the service that is followed."""
         self._parts = parts
+        self._lags = lags
         self._requests = requests
         self._tasks = tasks
         self._version = version
@@ -80,6 +84,8 @@ class StratosCollector(Collector):
             for name, value in figures.items():
                 yield _figure(part, name, value)
         yield self._durations()
+        if lags := self._lags():
+            yield _lag_family(lags)
         yield from self._task_families()
 
     def _durations(self) -> Metric:
@@ -107,6 +113,18 @@ def render(collector: StratosCollector) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
     return generate_latest(registry)
+
+
+def _lag_family(lags: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(
+        f"{PREFIX}_indexer_lag_seconds",
+        "From write request, or else log entry, to the committed row.",
+        labels=["service"],
+    )
+    for service, lag in lags.items():
+        buckets = [*zip(map(str, lag.bounds), lag.cumulative, strict=True), ("+Inf", lag.count)]
+        family.add_metric([service], buckets, lag.sum)
+    return family
 
 
 def _figure(part: str, name: str, value: float) -> Metric:

@@ -12,6 +12,7 @@ from stratos.api.errors import record_not_found, repo_not_found
 from stratos.api.xrpc import Access, Method, Rendered, Reply, Verb, XrpcCall, rendered_list, under_both_names
 from stratos.atproto.data_model import Json
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
+from stratos.core.access import may_learn_of
 from stratos.engine.identity import Identity, IdentityError
 from stratos.engine.record_views import RecordViews
 from stratos.engine.store_reads import StoreReads
@@ -74,7 +75,9 @@ class RepoReads:
             return {"records": []}
         views = [self._views.view(viewer, owner, stored) for stored in page]
         records = [view for view in views if view is not None]
-        more: dict[str, Json] = {"cursor": page[-1].rkey} if len(page) == limit else {}
+        # The cursor names a record that the viewer may not be able to read.
+        goes_on = len(page) == limit and may_learn_of(viewer, owner)
+        more: dict[str, Json] = {"cursor": page[-1].rkey} if goes_on else {}
         return rendered_list("records", records, more)
 
     async def describe_repo(self, call: XrpcCall) -> Reply:

@@ -72,7 +72,7 @@ class HttpServer:
         """Serve until the application's `stopping` is set or this task is cancelled; reports the base URLs that it listens on.
 
         Either way it ends gracefully: it stops accepting, sets `stopping`, closes idle connections and gives requests under way
-        and websockets up to `graceful` seconds; then it drops what is left. Raises OSError where an address cannot be bound.
+        and websockets up to `graceful` seconds; then it drops what is left. Raises OSError for an address that cannot be bound.
         """
         listeners = await self._listen()
         async with trio.open_nursery() as nursery:
@@ -118,7 +118,12 @@ class HttpServer:
         try:
             for bind in self._config.binds:
                 host, _, port = bind.rpartition(":")
-                listeners += await trio.open_tcp_listeners(int(port), host=host.strip("[]") or None, backlog=self._config.backlog)
+                try:
+                    listeners += await trio.open_tcp_listeners(
+                        int(port), host=host.strip("[]") or None, backlog=self._config.backlog
+                    )
+                except OSError as error:
+                    raise OSError(error.errno, f"cannot listen on {bind}: {error.strerror}") from error
         except BaseException:
             for listener in listeners:
                 listener.socket.close()

@@ -81,8 +81,11 @@ class Sync:
 
     async def list_repos(self, call: XrpcCall) -> Reply:
         """Every repository with its head, in DID order; for trusted services."""
-        if not isinstance(call.credential, ServiceCaller):
+        caller = call.credential
+        if not isinstance(caller, ServiceCaller):
             raise not_authenticated("Service auth required")
+        if isinstance(caller, AppView) and caller.domains is not None:
+            raise not_authenticated("The heads tell of writes in all boundaries, more than this service may see")
         limit = call.params.integer("limit", 0)
         cursor = call.params.optional_text("cursor")
         try:

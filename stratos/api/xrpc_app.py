@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import orjson
@@ -57,14 +58,16 @@ class XrpcApp(QuartTrio):
         clock: Callable[[], float] = time.perf_counter,
         new_trace_id: Callable[[], str] | None = None,
         answer_headers: Callable[[RequestHead], Mapping[str, str]] | None = None,
+        tells_causes: bool = False,
     ) -> None:
         """`sockets` are the websocket endpoints by NSID. `clock` gives seconds for durations.
 
-        `answer_headers` gives further headers for every answer to a request, such as its next nonce.
+        `answer_headers` gives further headers for every answer to a request, such as its next nonce. With `tells_causes`, as in
+        dev mode, a page that fails says why.
         """
         super().__init__(__name__, static_folder=None, template_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = MAX_PAGE_BODY_BYTES
-        self.register_error_handler(Exception, _page_error)
+        self.register_error_handler(Exception, partial(_page_error, tells_causes=tells_causes))
         self.stopping = trio.Event()
         self._dispatcher = dispatcher
         self._sockets = sockets
@@ -179,8 +182,8 @@ async def _answer_error(exchange: Exchange, error: XrpcError) -> None:
     await exchange.answer(error.status, f"{JSON}; charset=utf-8", orjson.dumps(error.envelope()), headers)
 
 
-async def _page_error(error: Exception) -> Response:
-    """The envelope of an error on a page (service spec §0.6)."""
+async def _page_error(error: Exception, *, tells_causes: bool) -> Response:
+    """The envelope of an error on a page (service spec §0.6, §2.5)."""
     if isinstance(error, HTTPException):
         found = XrpcError(error.code or INTERNAL_SERVER_ERROR, error.name.replace(" ", ""), error.name)
     elif isinstance(error, XrpcError):
@@ -190,7 +193,7 @@ async def _page_error(error: Exception) -> Response:
         found = unavailable()
     else:
         _log.error("request failed", path=current_request.path, exc_info=error)
-        found = internal_error(message="Internal server error")
+        found = internal_error(message=str(error) if tells_causes else "Internal server error")
     return Response(orjson.dumps(found.envelope()), found.status, dict(found.headers), content_type=f"{JSON}; charset=utf-8")
 
 

@@ -22,6 +22,11 @@ class Viewer:
 ANONYMOUS: Final = Viewer(did=None, boundaries=frozenset(), enrolled=False)
 
 
+def viewer_towards(viewer: Viewer, owner: Did, *, owner_active: bool) -> Viewer:
+    """What a viewer is to the records of `owner`: nobody, while the owner has left for a while (soft unenroll)."""
+    return viewer if owner_active or viewer.did == owner else ANONYMOUS
+
+
 def may_read(viewer: Viewer, owner: Did, boundaries: Collection[Boundary]) -> bool:
     """Whether the viewer may read a record of `owner` that carries these boundaries.
 
@@ -35,3 +40,11 @@ def may_read(viewer: Viewer, owner: Did, boundaries: Collection[Boundary]) -> bo
     if not viewer.enrolled:
         return False
     return not boundaries or named_by(viewer.boundaries, boundaries)
+
+
+def may_learn_of(viewer: Viewer, owner: Did) -> bool:
+    """Whether the viewer may learn that `owner` has a record which the viewer may not read; to others it is not there.
+
+    Source: design §5.
+    """
+    return viewer.enrolled or (viewer.did is not None and viewer.did == owner)

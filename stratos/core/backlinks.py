@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stratos.atproto.dag_cbor import decode_own
 from stratos.atproto.syntax import AtUri, InvalidSyntax, parse_did
 
 
@@ -16,6 +17,15 @@ def backlinks(record: Mapping[str, object]) -> list[tuple[str, str]]:
     if isinstance(uri, str) and _is_at_uri(uri):
         return [("subject.uri", uri)]
     return []
+
+
+def block_backlinks(block: bytes) -> list[tuple[str, str]]:
+    """The backlinks of a record block of our own."""
+    # Most records have no subject; looking for the word is a hundred times cheaper than reading the record.
+    if b"subject" not in block:
+        return []
+    record = decode_own(block)
+    return backlinks(record) if isinstance(record, dict) else []
 
 
 def _is_did(text: str) -> bool:

@@ -39,6 +39,11 @@ class RecordOp:
     before: tuple[Boundary, ...] | None
     after: tuple[Boundary, ...] | None
 
+    def split_path(self) -> tuple[str, str]:
+        """Collection and rkey."""
+        collection, _, rkey = self.path.partition("/")
+        return collection, rkey
+
 
 @dataclass(frozen=True, slots=True)
 class CommitEntry:

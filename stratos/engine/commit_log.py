@@ -69,7 +69,7 @@ class CommitLog:
         self._moved = trio.Event()
         self._showing = trio.Lock()
         self._accepting = True
-        self._batches = self._proposals = 0
+        self._batches = self._proposals = self._purges = 0
         self._commit_seconds = 0.0
 
     @property
@@ -95,6 +95,11 @@ class CommitLog:
         if waiting.outcome is None:
             raise StorageFault("the commit log could not append; nothing was written")
         return waiting.outcome
+
+    @property
+    def purges(self) -> int:
+        """How many unenrollments were shown: whoever holds entries that were read before the last one reads them again (I7)."""
+        return self._purges
 
     def tail_after(self, cursor: int, limit: int) -> list[LoggedEntry] | None:
         """Recent entries after the cursor from memory; None when the cursor lies further back."""
@@ -208,6 +213,7 @@ class CommitLog:
         self._tail.extend(new)
         for entry in new:
             if purges(entry):
+                self._purges += 1
                 self._tail.forget(entry.did, before=entry.seq)
                 self._purged(entry.did)
         self._head = new[-1].seq

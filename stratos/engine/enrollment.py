@@ -136,7 +136,6 @@ class EnrollmentDesk:
                 return _not_enrolled(did)
             entry = EnrollmentEntry(did, EnrollmentAction.UNENROLL, self._policy.service_url)
             outcome = await self._log.append(Proposal(did, (entry,)))
-            self._keyring.forget(did)
             return None if isinstance(outcome, Appended) else _CONCURRENT
 
     async def repair_boundaries(self) -> int:

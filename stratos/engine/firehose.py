@@ -24,15 +24,15 @@ from stratos.engine.commit_log import CommitLog
 from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Backend, StorageFault
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 SendFrame = Callable[[bytes], Awaitable[None]]
 
 _CHUNK_FRAMES: Final = 50
-"""Frames per send deadline."""
+"""Frames per send deadline; so many may still be sent of an account that leaves meanwhile."""
 _PAGE_ENTRIES: Final = 250
 _PAGE_BYTES: Final = 1024 * 1024
-_REPLAY_PAGE: Final = 100
+_REPLAY_PAGE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,15 @@ class StreamRequest:
     cursor: int | None = None
     domains: frozenset[Boundary] | None = None
     include_commits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Entries from the log, the position after them, and whether entries after the position before them have been trimmed."""
+
+    entries: list[LoggedEntry]
+    position: int
+    outdated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +92,17 @@ class Firehose:
 
         Errors of `send` pass through to the caller. Cancellation ends the stream at once.
         """
+        if self._closing:
+            return StreamEnd(None, "the service is shutting down")
+        if len(self._open) >= self._limits.max_subscribers:
+            return StreamEnd("TooManySubscribers", "No more subscribers are served at the moment")
         with trio.CancelScope() as scope:
+            # Before anything is waited for, so that those who come together count each other.
+            self._open.add(scope)
             try:
-                refusal = await self._refusal(request)
-                if refusal is not None:
-                    return refusal
-                self._open.add(scope)
-                return await self._stream(request, send)
+                return await self._refusal(request) or await self._stream(request, send)
             except StorageFault as fault:
-                log.warning("a stream ends with a fault of the store", error=str(fault))
+                _log.warning("a stream ends with a fault of the store", error=str(fault))
                 return StreamEnd("ServiceUnavailable", "The log cannot be read at the moment, try again in a few seconds")
             finally:
                 self._open.discard(scope)
@@ -113,10 +124,6 @@ class Firehose:
         }
 
     async def _refusal(self, request: StreamRequest) -> StreamEnd | None:
-        if self._closing:
-            return StreamEnd(None, "the service is shutting down")
-        if len(self._open) >= self._limits.max_subscribers:
-            return StreamEnd("TooManySubscribers", "No more subscribers are served at the moment")
         if request.did is not None and await self._reads(partial(self._backend.log.repo_head, request.did)) is None:
             return StreamEnd("NotFound", "Account not found")
         if request.cursor is not None and request.cursor > self._log.head and request.cursor > await self._latest_head():
@@ -137,39 +144,46 @@ class Firehose:
                 return ended
         else:
             position = request.cursor or 0
-            in_memory = self._log.tail_after(position, 0) is not None
-            if not in_memory and await self._reads(partial(self._backend.log.outdated, position, request.did)):
-                text = f"Cursor {position} is too old, some events may be missed"
-                await self._send_chunk([encode_info("OutdatedCursor", text)], send)
         live = False
         while True:
-            page = self._log.tail_after(position, _PAGE_ENTRIES)
-            if page is None:
+            purges = self._log.purges
+            entries = self._log.tail_after(position, _PAGE_ENTRIES)
+            if entries is None:
                 if live:
                     return self._slow("The subscriber fell behind the recent part of the log")
-                page, position = await self._page_from_log(position, request)
-            elif page:
-                position = page[-1].seq
-            else:
+                page = await self._reads(partial(self._page_from_log, position, request))
+                if page.outdated:
+                    text = f"Cursor {position} is too old, some events may be missed"
+                    await self._send_chunk([encode_info("OutdatedCursor", text)], send)
+                entries = page.entries
+                if not entries:
+                    position = page.position
+            elif not entries:
                 live = True
                 await self._log.wait_beyond(position)
-                continue
-            ended = await self._send_page(page, request, send)
-            if ended is not None:
-                return ended
+            for start in range(0, len(entries), _CHUNK_FRAMES):
+                if self._log.purges != purges:
+                    break  # What was read may be of an account that has left meanwhile: it is read again, without that (I7).
+                chunk = entries[start : start + _CHUNK_FRAMES]
+                ended = await self._send_entries(chunk, request, send)
+                if ended is not None:
+                    return ended
+                position = chunk[-1].seq
 
-    async def _page_from_log(self, position: int, request: StreamRequest) -> tuple[list[LoggedEntry], int]:
-        """A page of the log and the position after it: its last entry, or the head where nothing more is of interest."""
-        head = self._log.head
+    def _page_from_log(self, position: int, request: StreamRequest) -> _Page:
+        """A page of the log. The position after it is its last entry, or the head where nothing more is of interest.
+
+        What was trimmed is asked for with each page, after it was read: retention goes on while a long backlog is replayed.
+        """
+        log, head = self._backend.log, self._log.head
         kind = None if request.did is not None or request.include_commits else EntryKind.ENROLLMENT
-        read = partial(self._backend.log.after, position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES, did=request.did, kind=kind)
-        page = await self._reads(read)
-        return page, page[-1].seq if page else max(position, head)
+        page = log.after(position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES, did=request.did, kind=kind)
+        return _Page(page, page[-1].seq if page else max(position, head), log.outdated(position, request.did))
 
-    async def _send_page(self, page: list[LoggedEntry], request: StreamRequest, send: SendFrame) -> StreamEnd | None:
+    async def _send_entries(self, entries: list[LoggedEntry], request: StreamRequest, send: SendFrame) -> StreamEnd | None:
         frames: list[bytes] = []
         unenrolled = False
-        for entry in page:
+        for entry in entries:
             if request.did is not None:
                 if entry.did != request.did:
                     continue
@@ -181,9 +195,8 @@ class Firehose:
             frame = entry.frame if request.domains is None else in_view(entry, request.domains)
             if frame is not None:
                 frames.append(frame)
-        for start in range(0, len(frames), _CHUNK_FRAMES):
-            if not await self._send_chunk(frames[start : start + _CHUNK_FRAMES], send):
-                return self._slow("The subscriber did not take its frames in time")
+        if not await self._send_chunk(frames, send):
+            return self._slow("The subscriber did not take its frames in time")
         await trio.lowlevel.checkpoint()
         return StreamEnd("NotFound", "Account is no longer enrolled") if unenrolled else None
 
@@ -199,7 +212,7 @@ class Firehose:
                 for enrollment in enrollments
                 for entry in [EnrollmentEntry(enrollment.did, EnrollmentAction.ENROLL, self._service_url, enrollment)]
             ]
-            ended = await self._send_page(page, request, send)
+            ended = await self._send_entries(page, request, send)
             if ended is not None:
                 return ended
         return None

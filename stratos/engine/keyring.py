@@ -141,6 +141,12 @@ def _read_or_create(path: Path, fresh: bytes) -> bytes:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
+        # What is sealed with a key is durable; the key's name must be no less.
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     raw = path.read_bytes()
     if len(raw) != _KEY_BYTES:
         raise KeyFault(f"{path}: must hold exactly {_KEY_BYTES} bytes, has {len(raw)}")

@@ -15,7 +15,7 @@ from stratos.atproto.lexicon import LexiconError, Lexicons
 from stratos.atproto.mst import MissingBlock
 from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did, parse_nsid, parse_rkey, record_path
 from stratos.atproto.tid import TidClock
-from stratos.core.access import Viewer, may_read
+from stratos.core.access import Viewer, may_read, viewer_towards
 from stratos.core.boundaries import record_boundaries
 from stratos.core.enrollment import Enrollment
 from stratos.core.log_entry import Proposal
@@ -85,11 +85,12 @@ class RepositoryWriter:
         return outcome
 
     def statistics(self) -> Mapping[str, int]:
-        """Counters: commits, refusals, plans made again; gauges of the actor locks."""
+        """Counters: commits, refusals, plans made again; gauges: batches that wait for the bulk thread, and the actor locks'."""
         return {
             "committed_total": self._committed,
             "refused_total": self._refused,
             "replanned_total": self._replanned,
+            "bulk_waiting": self._parts.bulk_thread.statistics().tasks_waiting,
             **{f"locks_{name}": value for name, value in self._parts.locks.statistics().items()},
         }
 
@@ -189,7 +190,9 @@ class RepositoryWriter:
         if parent is None:
             return PARENT_UNSEEN
         boundaries = block_boundaries(parent.block)
+        standing = self._parts.backend.enrollments.get(owner)
         viewer = Viewer(author.did, frozenset(author.boundaries), enrolled=author.active)
+        viewer = viewer_towards(viewer, owner, owner_active=standing is not None and standing.active)
         return ParentOf(boundaries) if may_read(viewer, owner, boundaries) else PARENT_UNSEEN
 
     def _refuse(self, refusal: Refusal) -> Refusal:

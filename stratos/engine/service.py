@@ -122,7 +122,13 @@ class StratosService:
         Without `oauth` nobody enrolls by signing in, and nothing is published; with `stubs`, one of every record.
         """
         views = RecordViews(limits.view_bytes)
-        log = CommitLog(backend, reads=reads, clock=world.clock, limits=limits.log, purged=lambda _: views.forget_all())
+
+        def forget(did: Did) -> None:
+            """In whichever process the account was unenrolled (I7)."""
+            views.forget_all()
+            keyring.forget(did)
+
+        log = CommitLog(backend, reads=reads, clock=world.clock, limits=limits.log, purged=forget)
         locks = ActorLocks()
         tids = TidClock(lambda: int(world.clock().timestamp() * 1_000_000), world.rng.randrange(1024))
         bulk_thread = trio.CapacityLimiter(1)

@@ -55,6 +55,13 @@ class AppViewDbConfig:
             raise InvalidSchemaName(f"schema name {self.schema!r} must consist of letters and _")
 
 
+def describe_refusal(error: Exception) -> str:
+    """One line that names why a change was refused; of PostgreSQL's words those that do not quote the row, which is private."""
+    if not isinstance(error, psycopg.Error) or error.diag.message_primary is None:
+        return describe(error)
+    return describe(type(error)(f"{error.diag.message_primary} ({error.sqlstate})"))
+
+
 class AppViewDatabase:
     """The pool. `run` is the way in from trio, `transaction` the way in from a worker thread."""
 

@@ -12,8 +12,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from stratos.atproto.syntax import Did, Tid, format_datetime
-from stratos.engine.supervisor import describe
-from stratos.indexer.appview_db import Connection, is_outage
+from stratos.indexer.appview_db import Connection, describe_refusal, is_outage
 from stratos.indexer.appview_sql import AppViewQueries
 from stratos.indexer.events import CommitEvent, EnrollmentEvent, Event, MalformedEvent
 from stratos.indexer.fold import ActorChanges, ActorState, BatchPlan, EnrollmentRow, fold
@@ -95,7 +94,7 @@ class ProjectionWriter:
             half = len(actors) // 2
             return self._write(connection, actors[:half], moment) + self._write(connection, actors[half:], moment)
         # What decides access is kept, unless that is what is refused.
-        actor, reason = actors[0], describe(fault)
+        actor, reason = actors[0], describe_refusal(fault)
         if self._try_to_write(connection, [actor.blocked_by(reason)], moment) is not None:
             self._write_all(connection, [actor.closed_by(reason)], moment)
         return [(actor.did, reason)]

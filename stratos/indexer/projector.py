@@ -93,11 +93,8 @@ class Projector:
         return self._lag.reading()
 
     def statistics(self) -> Mapping[str, float]:
-        """Gauges and counters: the position, the time of the last event, what was done so far, and the lag's count and sum."""
-        lag = self._lag.reading()
+        """Gauges and counters: the position, the time of the last event, and what was done so far."""
         return {
-            "lag_observations_total": lag.count,
-            "lag_seconds_total": lag.sum,
             "seq": self._seq,
             "last_event_time": self._event_time,
             "stalled": self._stalled,

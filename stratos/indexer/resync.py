@@ -15,8 +15,7 @@ import trio
 
 from stratos.atproto.syntax import Did, format_datetime
 from stratos.engine.backoff import BackoffPolicy
-from stratos.engine.supervisor import describe
-from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable
+from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable, describe_refusal
 from stratos.indexer.blocked_actors import BlockedActor, BlockedActors, Mending
 from stratos.indexer.repo_snapshot import InvalidSnapshot, Snapshot, read_snapshot
 from stratos.indexer.service_client import ServiceClient, ServiceFault
@@ -118,7 +117,7 @@ class Resyncer:
         try:
             outcome = await self._fetch_and_write(actor)
         except (ServiceFault, InvalidSnapshot, psycopg.Error) as error:
-            await self._postpone(actor, describe(error))
+            await self._postpone(actor, describe_refusal(error))
             return
         if outcome is Mending.OVERTAKEN:
             self._counts["overtaken"] += 1

@@ -47,5 +47,5 @@ class AppviewSettings(ListenerSettings, AppviewDatabaseSettings):
     hide_boundary_mismatch: Switch = Field(
         False,
         alias="APPVIEW_HIDE_BOUNDARY_MISMATCH",
-        description="`getPost` says `NotFound` to a viewer who shares no boundary with the post",
+        description="`getPost` says `PostNotFound` to a viewer who shares no boundary with the post",
     )

@@ -187,21 +187,25 @@ class ServiceSettings(ListenerSettings):
         description="How long PostgreSQL may leave a statement unanswered before its connection is given up",
     )
     pg_admin_pool_size: Positive = Field(
-        3, alias="STRATOS_PG_ADMIN_POOL_SIZE", description="PostgreSQL connections for housekeeping"
+        3, alias="STRATOS_PG_ADMIN_POOL_SIZE", description="PostgreSQL connections for housekeeping (no effect yet)"
     )
-    block_cache_size: Positive = Field(50_000, alias="STRATOS_BLOCK_CACHE_SIZE", description="Blocks cached with PostgreSQL")
+    block_cache_size: Positive = Field(
+        50_000, alias="STRATOS_BLOCK_CACHE_SIZE", description="Blocks cached with PostgreSQL (no effect yet)"
+    )
     blob_storage: Annotated[Literal["local", "s3"], Kind("`local` or `s3`")] = Field(
-        "local", alias="STRATOS_BLOB_STORAGE", description="Where blobs live"
+        "local", alias="STRATOS_BLOB_STORAGE", description="Where blobs live (no effect yet)"
     )
     s3_bucket: Text | None = Field(
-        None, alias="STRATOS_S3_BUCKET", validate_default=True, description="Bucket for blobs; required for `s3`"
+        None, alias="STRATOS_S3_BUCKET", validate_default=True, description="Bucket for blobs; required for `s3` (no effect yet)"
     )
-    s3_region: Text | None = Field(None, alias="STRATOS_S3_REGION", description="Region of the bucket")
-    s3_endpoint: WebUrl | None = Field(None, alias="STRATOS_S3_ENDPOINT", description="S3 API other than Amazon's")
+    s3_region: Text | None = Field(None, alias="STRATOS_S3_REGION", description="Region of the bucket (no effect yet)")
+    s3_endpoint: WebUrl | None = Field(
+        None, alias="STRATOS_S3_ENDPOINT", description="S3 API other than Amazon's (no effect yet)"
+    )
     s3_access_key: Secret | None = Field(
-        None, alias="STRATOS_S3_ACCESS_KEY", description="Used if the secret key is set too, else ambient ones"
+        None, alias="STRATOS_S3_ACCESS_KEY", description="Used if the secret key is set too, else ambient ones (no effect yet)"
     )
-    s3_secret_key: Secret | None = Field(None, alias="STRATOS_S3_SECRET_KEY", description="See the access key")
+    s3_secret_key: Secret | None = Field(None, alias="STRATOS_S3_SECRET_KEY", description="See the access key (no effect yet)")
     redis_host: Text | None = Field(None, alias="REDIS_HOST", description="Accepted, without effect")
     redis_port: Port | None = Field(None, alias="REDIS_PORT", description="Accepted, without effect")
     redis_password: Secret | None = Field(None, alias="REDIS_PASSWORD", description="Accepted, without effect")
@@ -222,8 +226,10 @@ class ServiceSettings(ListenerSettings):
         1_000, alias="STRATOS_WRITE_RATE_COOLDOWN_JITTER_MS", description="Up to this much is added to the rest"
     )
     max_json_bytes: Positive = Field(2 * 1024**2, alias="STRATOS_MAX_JSON_BYTES", description="Largest JSON body")
-    max_blob_bytes: Positive = Field(100 * 1024**2, alias="STRATOS_MAX_BLOB_BYTES", description="Largest blob")
-    import_max_bytes: Positive = Field(268_435_456, alias="STRATOS_IMPORT_MAX_BYTES", description="Largest import")
+    max_blob_bytes: Positive = Field(100 * 1024**2, alias="STRATOS_MAX_BLOB_BYTES", description="Largest blob (no effect yet)")
+    import_max_bytes: Positive = Field(
+        268_435_456, alias="STRATOS_IMPORT_MAX_BYTES", description="Largest import (no effect yet)"
+    )
     max_open_actors: Positive = Field(256, alias="STRATOS_MAX_OPEN_ACTORS", description="Repositories open at once")
     node_cache_nodes: Positive = Field(
         1_024, alias="STRATOS_NODE_CACHE_NODES", description="Tree nodes cached for each open repository"

@@ -213,6 +213,8 @@ async def test_scoped_appview_may_not_export_what_it_may_not_see(scene: Scene) -
     export = "zone.stratos.sync.getRepo"
     answer = await scene.client.get(f"/xrpc/{export}", params={"did": REI}, headers=scene.bearer(scene.scoped, export))
     assert answer.status_code == 401
+    answer = await scene.client.get(f"/xrpc/{LIST_REPOS}", headers=scene.bearer(scene.scoped, LIST_REPOS))
+    assert answer.status_code == 401
     answer = await scene.client.get(f"/xrpc/{STATUS}", params={"did": REI}, headers=scene.bearer(scene.scoped, STATUS))
     assert "boundaries" not in answer.json()
 

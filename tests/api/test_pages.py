@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from stratos.api.server import HttpServer
 from stratos.atproto.did_document import service_endpoint, verification_key
 from stratos.engine.supervisor import Supervisor
 from stratos.storage.ports import StorageFault
-from tests.api.builders import CONFIG, LOOPBACK, Api
+from tests.api.builders import CONFIG, LOOPBACK, Api, serving
 from tests.engine.builders import REI, WRITERS
 
 
@@ -127,11 +129,15 @@ async def test_metrics_hold_every_figure_of_every_part(api: Api) -> None:
 
 
 @pytest.mark.expects_error_log
-async def test_unexpected_error_on_a_page_is_a_500_without_details(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("dev_mode", "message"), [(False, "Internal server error"), (True, "detail")])
+async def test_unexpected_error_on_a_page_is_a_500_with_details_in_dev_mode_only(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, dev_mode: bool, message: str
+) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("detail")
 
-    monkeypatch.setattr(type(api.engine.service.backend), "check", broken)
-    response = await api.client.get("/health")
+    async with serving(data_dir, config=replace(CONFIG, dev_mode=dev_mode)) as api:
+        monkeypatch.setattr(type(api.engine.service.backend), "check", broken)
+        response = await api.client.get("/health")
     assert response.status_code == 500
-    assert response.json() == {"error": "InternalServerError", "message": "Internal server error"}
+    assert response.json() == {"error": "InternalServerError", "message": message}

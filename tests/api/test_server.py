@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIReceiveEvent
 
-from stratos.api.connection import ConnectionLimits
-from stratos.api.http1 import AppQueue
+from stratos.api.connection import Connection, ConnectionCounters, ConnectionLimits
+from stratos.api.http1 import AppQueue, Http1Protocol
 from stratos.api.server import HttpServer, ServerConfig
 from tests.api.tiny_app import MEGABYTE, UPGRADE, TinyApp, get, read_all, served
 
@@ -30,8 +34,9 @@ async def test_address_that_is_taken_is_an_error_and_leaves_nothing_bound() -> N
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config = ServerConfig(binds=("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"))
-        with pytest.raises(OSError, match="in use"):
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = ServerConfig(binds=("127.0.0.1:0", address))
+        with pytest.raises(OSError, match=f"cannot listen on {address}: .*in use"):
             await HttpServer(TinyApp(), config).run()
 
 
@@ -130,6 +135,30 @@ async def test_peer_that_reads_slowly_but_steadily_gets_everything(autojump_cloc
             received += len(data)
             await trio.sleep(1)
         assert received > 64 * len(MEGABYTE)
+
+
+async def test_a_frame_that_was_begun_is_sent_whole_though_its_sender_is_cancelled() -> None:
+    ours, theirs = socket.socketpair()
+    frame, received = b"x" * 4_000_000, 0
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    peer = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    app = TinyApp()
+    connection = Connection(
+        app, stream, config=Config(), context=WorkerContext(None), limits=ConnectionLimits(), counters=ConnectionCounters()
+    )
+
+    async def send_in_a_cancelled_scope() -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await connection._send(frame)
+        await stream.aclose()
+
+    connection._protocol = cast("Http1Protocol", SimpleNamespace(take_head=lambda: b""))
+    async with trio.open_nursery() as nursery, peer:
+        nursery.start_soon(send_in_a_cancelled_scope)
+        async for chunk in peer:
+            received += len(chunk)
+    assert received == len(frame)
 
 
 async def test_websocket_peer_that_does_not_answer_a_ping_is_dropped(autojump_clock: trio.testing.MockClock) -> None:

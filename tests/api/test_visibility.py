@@ -50,6 +50,12 @@ async def test_list_records(api: Api, viewer: str | None, path: tuple[str, str])
     assert len(records) == (1 if viewer in MAY_READ[path] else 0)
 
 
+@pytest.mark.parametrize("viewer", [STRANGER, NOBODY, SERVICE])
+async def test_a_cursor_does_not_betray_a_record_to_those_for_whom_it_is_not_there(api: Api, viewer: str | None) -> None:
+    answer = await api.get("zone.stratos.repo.listRecords", viewer, repo=REI, collection=POST, limit="1")
+    assert answer.body == {"records": []}
+
+
 @pytest.mark.parametrize("viewer", EVERYBODY)
 @pytest.mark.parametrize("path", MAY_READ)
 async def test_hydration(api: Api, viewer: str | None, path: tuple[str, str]) -> None:

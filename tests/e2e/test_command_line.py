@@ -47,6 +47,17 @@ def test_a_second_service_on_a_data_directory_is_refused_with_the_reason(tmp_pat
         assert httpx.get(f"{service.service}/health").status_code == httpx.codes.OK
 
 
+def test_a_data_directory_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = _stratos(
+        tmp_path, "serve", STRATOS_SERVICE_DID="did:web:stratos.test", STRATOS_DATA_DIR=str(tmp_path / "file" / "data")
+    )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("Fatal error: ")
+    assert str(tmp_path / "file") in line
+
+
 def test_the_operator_enrolls_lists_changes_and_removes(tmp_path: Path) -> None:
     with running("serve", tmp_path) as service:
         enrolled = _admin(service, tmp_path, "enroll", REI, "writers", "--json")

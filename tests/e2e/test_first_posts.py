@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,14 @@ def test_each_account_sees_exactly_what_it_should_and_sigterm_ends_it_cleanly(tm
         assert walk.stdout.endswith("Everybody saw exactly what they should.\n")
         ready = httpx.get(f"{system.indexer}/ready")
         assert (ready.status_code, ready.json()["status"]) == (200, "healthy")
+        gauges = httpx.get(f"{system.service}/metrics").text
+        for bounded in ("log_queue", "log_tail_bytes", "identity_documents_entries", "outgoing_waiting", "outgoing_plc_waiting"):
+            assert f"\nstratos_{bounded}_limit " in gauges
+        lag = re.search(
+            r'^stratos_indexer_lag_seconds_count{service="[^"]+"} ([0-9.]+)$', httpx.get(f"{system.indexer}/metrics").text, re.M
+        )
+        assert lag is not None
+        assert float(lag[1]) > 0
         assert system.stop() == 0
     log = system.log.read_text()
     assert "Traceback" not in log

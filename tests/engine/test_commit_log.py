@@ -56,6 +56,13 @@ async def test_a_waiter_is_woken_only_past_its_cursor(engine: Engine) -> None:
         await woken.wait()
 
 
+async def test_a_wait_for_what_has_come_meanwhile_ends_at_once(engine: Engine) -> None:
+    before = engine.service.log.head
+    await engine.enroll(REI, WRITERS)
+    with trio.fail_after(1):
+        await engine.service.log.wait_beyond(before)
+
+
 async def test_subscribers_learn_of_an_entry_only_after_it_is_durable(data_dir: Path, nursery: trio.Nursery) -> None:
     backend = open_backend(data_dir)
     engine = await start_engine(backend, nursery)
@@ -138,6 +145,7 @@ async def test_a_cancelled_writer_still_leaves_the_next_one_a_correct_head(data_
         with trio.CancelScope() as scope:
             writers.start_soon(_cancel_when_blocked, scope, backend.released)
             await engine.post(REI, "cancelled while it was appended", WRITERS)
+    assert not scope.cancelled_caught  # whoever handed a write over learns what became of it
     await engine.post(REI, "the next", WRITERS)
     assert engine.service.repository.statistics()["replanned_total"] == 0
     with backend.actors.open(REI) as store:

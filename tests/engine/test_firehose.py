@@ -16,12 +16,15 @@ from stratos.core.boundaries import Boundary
 from stratos.engine.commit_log import LogLimits
 from stratos.engine.firehose import StreamEnd, StreamLimits, StreamRequest
 from stratos.engine.service import ServiceLimits
+from stratos.engine.store_reads import StoreReads
 from stratos.engine.writes import Delete, Put
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, Engine, message, post, start_engine
 
 EVERYTHING = StreamRequest(include_commits=True)
 RKEY = "3lgoldenzzzz2"
+PAGE_ENTRIES, CHUNK_FRAMES = 250, 50
+"""What one read of the log brings at most, and what is handed to a subscriber in one go."""
 
 
 @dataclass
@@ -121,6 +124,18 @@ async def test_the_enrollment_stream_replays_the_active_ones_and_goes_on_live(en
     ]
 
 
+async def test_a_change_while_the_enrollments_are_replayed_follows_the_replay(engine: Engine) -> None:
+    await engine.enroll(REI, WRITERS)
+    subscriber = Subscriber(hold=trio.Event())
+    async with subscribed(engine, StreamRequest(), subscriber):
+        assert subscriber.hold is not None
+        await engine.enroll(SAKURA, EDITORS)
+        await engine.enroll(REI, EDITORS)
+        subscriber.hold.set()
+    last = {frame.body["did"]: frame.body["boundaries"] for frame in subscriber.received}
+    assert last == {REI: [EDITORS], SAKURA: [EDITORS]}
+
+
 async def test_a_scoped_stream_is_exact_view_maintenance(engine: Engine) -> None:
     await engine.enroll(REI, WRITERS, EDITORS)
     scoped = StreamRequest(include_commits=True, domains=frozenset({WRITERS}))
@@ -176,6 +191,28 @@ async def test_a_cursor_behind_retention_is_told_so_and_goes_on_from_the_oldest(
     async with subscribed(engine, StreamRequest(cursor=old_head, include_commits=True)) as precise:
         pass
     assert [frame.kind for frame in precise.received] == ["#commit"]
+    await engine.stop()
+
+
+async def test_what_is_trimmed_while_a_backlog_is_replayed_is_no_silent_gap(
+    backend: SqliteBackend, nursery: trio.Nursery
+) -> None:
+    engine = await start_engine(backend, nursery, ServiceLimits(log=LogLimits(tail_entries=1)))
+    for did in (REI, SAKURA):
+        await engine.enroll(did, WRITERS)
+        for number in range(PAGE_ENTRIES * 3 // 5):
+            await engine.post(did, f"post {number}", WRITERS)
+    engine.clock.now += timedelta(hours=100)
+    newest = await engine.post(REI, "newest", WRITERS)
+    slow = Subscriber(hold=trio.Event())
+    async with subscribed(engine, EVERYTHING, slow):
+        assert slow.hold is not None
+        await engine.service.retention.trim()
+        slow.hold.set()
+    seqs = slow.seqs()
+    assert seqs[-2:] == [seqs[PAGE_ENTRIES - 1], engine.service.log.head]
+    assert [frame.kind for frame in slow.received[PAGE_ENTRIES:]] == ["#info", "#commit"]
+    assert slow.received[-1].body["rev"] == newest.rev
     await engine.stop()
 
 
@@ -238,6 +275,24 @@ async def test_there_are_no_more_subscribers_than_the_limit(backend: SqliteBacke
     await engine.stop()
 
 
+async def test_subscribers_that_come_together_count_each_other(backend: SqliteBackend, nursery: trio.Nursery) -> None:
+    engine = await start_engine(backend, nursery, ServiceLimits(stream=StreamLimits(max_subscribers=1)))
+    await engine.enroll(REI, WRITERS)
+    engine.service.firehose._reads = StoreReads(backend.actors, 2)
+    ends: list[StreamEnd] = []
+
+    async def subscribe() -> None:
+        ends.append(await engine.service.firehose.serve(StreamRequest(did=REI), Subscriber().take))
+
+    async with trio.open_nursery() as together:
+        together.start_soon(subscribe)
+        together.start_soon(subscribe)
+        await settle(engine)
+        together.cancel_scope.cancel()
+    assert [end.error for end in ends] == ["TooManySubscribers"]
+    await engine.stop()
+
+
 async def test_nothing_of_an_unenrolled_actor_is_replayed(engine: Engine) -> None:
     await engine.enroll(REI, WRITERS)
     await engine.post(REI, "a secret", WRITERS)
@@ -245,6 +300,19 @@ async def test_nothing_of_an_unenrolled_actor_is_replayed(engine: Engine) -> Non
     async with subscribed(engine, EVERYTHING) as subscriber:
         pass
     assert [(frame.kind, frame.body["action"]) for frame in subscriber.received] == [("#enrollment", "unenroll")]
+
+
+async def test_what_a_subscriber_still_waits_for_of_an_account_that_leaves_is_not_sent(engine: Engine) -> None:
+    await engine.enroll(REI, WRITERS)
+    for number in range(CHUNK_FRAMES + 20):
+        await engine.post(REI, f"post {number}", WRITERS)
+    slow = Subscriber(hold=trio.Event())
+    async with subscribed(engine, EVERYTHING, slow):
+        assert slow.hold is not None
+        await engine.service.enrollment.unenroll(REI)
+        slow.hold.set()
+    assert len(slow.received) == CHUNK_FRAMES + 1
+    assert slow.received[-1].body["action"] == "unenroll"
 
 
 @pytest.mark.parametrize("cut", range(0, 12, 3))

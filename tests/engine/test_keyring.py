@@ -67,6 +67,15 @@ def test_key_files_are_made_once_and_for_their_owner_alone(data_dir: Path) -> No
         assert len(file.read_bytes()) == 32
 
 
+def test_a_key_file_is_durable_with_its_name_before_anything_is_sealed_with_it(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directories: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: directories.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+    load_master_key(data_dir, None)
+    assert directories == [False, True]
+
+
 def test_the_setting_wins_over_the_file_and_a_bad_one_is_named(data_dir: Path) -> None:
     key = SigningKey.generate_secp256k1()
     assert load_service_key(data_dir, key.raw.hex()).did_key == key.did_key

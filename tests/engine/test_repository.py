@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 import trio
+import trio.testing
 
 from stratos.atproto import dag_cbor
 from stratos.atproto.cid import Cid
@@ -16,6 +17,7 @@ from stratos.atproto.mst import Mst, check_tree
 from stratos.atproto.syntax import Did
 from stratos.core.outcomes import Reason, Refusal
 from stratos.engine.rate_limit import WriteRate
+from stratos.engine.repository import BULK_WRITES
 from stratos.engine.service import ServiceLimits
 from stratos.engine.writes import Committed, Create, Delete, Put, Write
 from stratos.storage.sqlite.backend import SqliteBackend
@@ -172,7 +174,26 @@ async def test_a_reply_needs_a_parent_that_its_author_can_read(engine: Engine) -
     wider = post("wider", WRITERS, EDITORS, reply={"root": link, "parent": link})
     assert _reason(await write(REI, [Create(POST, None, wider)])) is Reason.INVALID_RECORD
     unseen = post("unseen", EDITORS, reply={"root": link, "parent": link})
-    assert _reason(await write(KAORUKO, [Create(POST, None, unseen)])) is Reason.INVALID_RECORD
+    refused = await write(KAORUKO, [Create(POST, None, unseen)])
+    assert _reason(refused) is Reason.INVALID_RECORD
+    absent: DataModel = {"uri": f"{result.uri[:-1]}z", "cid": str(result.cid)}
+    unseen = post("unseen", EDITORS, reply={"root": absent, "parent": absent})
+    assert await write(KAORUKO, [Create(POST, None, unseen)]) == refused
+
+
+async def test_a_parent_whose_owner_has_left_for_a_while_is_as_unseen_as_one_that_never_was(engine: Engine) -> None:
+    for did in (REI, SAKURA):
+        await engine.enroll(did, WRITERS)
+    (parent,) = (await engine.post(REI, "for the writers", WRITERS)).results
+    assert parent is not None
+    outcomes = []
+    await engine.service.enrollment.revoke(REI)
+    for uri in (parent.uri, f"{parent.uri[:-1]}z"):
+        link: DataModel = {"uri": uri, "cid": str(parent.cid)}
+        reply = post("a reply", WRITERS, reply={"root": link, "parent": link})
+        outcomes.append(await engine.service.repository.write(SAKURA, [Create(POST, None, reply)]))
+    assert isinstance(outcomes[0], Refusal)
+    assert outcomes[0] == outcomes[1]
 
 
 async def test_a_thread_may_be_posted_as_one_batch(engine: Engine) -> None:
@@ -192,6 +213,17 @@ async def test_a_large_batch_goes_the_same_way(backend: SqliteBackend, nursery: 
     assert len(_records(engine, REI)) == 200
     assert _reason(await engine.service.repository.write(REI, [*writes, writes[0]])) is Reason.INVALID_REQUEST
     await engine.stop()
+
+
+async def test_batches_that_wait_for_the_bulk_thread_are_counted(engine: Engine) -> None:
+    await engine.enroll(REI, WRITERS)
+    repository = engine.service.repository
+    writes: list[Write] = [Create(POST, None, post(f"post {number}", WRITERS)) for number in range(BULK_WRITES)]
+    async with trio.open_nursery() as waiting, repository._parts.bulk_thread:
+        waiting.start_soon(repository.write, REI, writes)
+        await trio.testing.wait_all_tasks_blocked()
+        assert repository.statistics()["bulk_waiting"] == 1
+    assert repository.statistics()["bulk_waiting"] == 0
 
 
 async def test_concurrent_writes_of_one_actor_follow_each_other(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from stratos.indexer.appview_db import (
     DatabaseUnavailable,
     InvalidSchemaName,
     SchemaTooNew,
+    describe_refusal,
     is_outage,
 )
 from stratos.indexer.appview_sql import AppViewSql, InvalidSqlFiles
@@ -151,6 +152,13 @@ async def test_refused_data_is_not_an_outage(appview_db: AppViewDatabase) -> Non
 )
 def test_faults_are_told_apart(error: Exception, outage: bool) -> None:
     assert is_outage(error) is outage
+
+
+def test_a_refusal_is_described_without_the_row_that_it_is_about(appview_db: AppViewDatabase) -> None:
+    with pytest.raises(psycopg.Error) as refused, appview_db.transaction() as connection:
+        connection.execute("""SELECT '{"text": "for the writers", broken}'::json""")
+    assert "for the writers" in str(refused.value)
+    assert describe_refusal(refused.value) == "InvalidTextRepresentation: invalid input syntax for type json (22P02)"
 
 
 def test_missing_or_misnumbered_files_are_noticed(tmp_path: Path) -> None:

@@ -83,6 +83,11 @@ def test_events_at_or_before_the_saved_position_are_skipped() -> None:
     assert (plan.duplicates, plan.commits, only(plan).posts) == (1, 1, {})
 
 
+def test_an_unenroll_that_was_applied_purges_nothing_when_it_comes_again() -> None:
+    plan = folded(unenroll(3), after=3, state=ActorState(3, tid(3)))
+    assert (plan.duplicates, plan.actors) == (1, ())
+
+
 def test_a_repeated_event_within_a_batch_is_skipped() -> None:
     event = commit(1, change(Action.CREATE, "x"))
     assert folded(event, event).duplicates == 1

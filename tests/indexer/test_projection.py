@@ -70,8 +70,10 @@ def test_an_update_replaces_all_but_creation_time(appview_db: AppViewDatabase, s
 
 def test_a_revoked_boundary_disappears_with_the_update(appview_db: AppViewDatabase, service: ModelService) -> None:
     service.create(ANN, key(1), post("one", "writers", "editors"))
-    service.update(ANN, key(1), post("one", "editors"))
     apply(appview_db, service.frames())
+    before = position(appview_db)
+    service.update(ANN, key(1), post("one", "editors"))
+    apply(appview_db, service.frames(before))
     assert rows(appview_db, "SELECT boundary FROM stratos_post_boundary") == [(boundary("editors"),)]
 
 

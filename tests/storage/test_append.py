@@ -95,6 +95,7 @@ def test_a_commit_planned_upon_another_head_is_left_out(backend: Backend) -> Non
     append(backend, repo.enrolled())
     rival = repo.copy()
     fill(backend, repo, repo.create(POSTS, "a", post("one")))
+    rival.last_us = repo.last_us  # its rev is the later one: the head alone tells
     late = rival.create(POSTS, "b", post("two"))
     assert backend.commit([rival.proposal(late)], now=START) == [HeadMoved(rival.did)]
     assert len(whole_log(backend)) == 3

@@ -59,6 +59,22 @@ def test_files_are_where_the_specification_says(sqlite_storage: SqliteStorage) -
     assert (actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite").is_file()
 
 
+def test_nobody_but_the_service_s_user_may_read_what_it_keeps(sqlite_storage: SqliteStorage) -> None:
+    directory = sqlite_storage.directory
+    before = os.umask(0)
+    try:
+        repo = RepoBuilder(ALICE)
+        append(sqlite_storage.open(), repo.enrolled())
+        (directory / "service.sqlite").chmod(0o644)  # as earlier versions left it
+        (directory / "actors").chmod(0o755)
+        sqlite_storage.close()
+        fill(sqlite_storage.open(), repo, repo.create(POSTS, "a", post("one")))
+    finally:
+        os.umask(before)
+    kept = {path.name: path.stat().st_mode & 0o077 for path in directory.iterdir()}
+    assert kept == dict.fromkeys(("actors", "lock", "service.sqlite", "service.sqlite-shm", "service.sqlite-wal"), 0)
+
+
 def test_an_enrollment_alone_creates_no_actor_database(sqlite_storage: SqliteStorage) -> None:
     repo = RepoBuilder(ALICE)
     append(sqlite_storage.open(), repo.proposal(repo.enroll()))
@@ -257,6 +273,11 @@ def test_a_checkpoint_leaves_nothing_to_the_write_ahead_log(sqlite_storage: Sqli
     assert repo.commit is not None
     assert connection.execute("SELECT cid FROM stratos_repo_root").fetchall() == [(repo.commit.bytes,)]
     connection.close()
+
+
+def test_each_commit_of_the_log_is_synced(sqlite_storage: SqliteStorage) -> None:
+    with sqlite_storage.open()._database.write("asking how it commits") as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 def test_backlinks_follow_their_record(sqlite_storage: SqliteStorage) -> None:

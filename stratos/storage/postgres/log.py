@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from psycopg.rows import TupleRow
-
-from stratos.atproto.cid import Cid
-from stratos.atproto.syntax import Did, Tid
-from stratos.core.log_codec import InvalidRedo, Sides, decode_views
+from stratos.atproto.syntax import Did
 from stratos.core.log_entry import EntryKind, LoggedEntry
-from stratos.storage.entry_kinds import KIND_NUMBERS, KINDS
+from stratos.storage.entry_kinds import KIND_NUMBERS
 from stratos.storage.instants import to_microseconds
-from stratos.storage.ports import RepoHead, StorageFault
+from stratos.storage.log_rows import EntryReader, highest_by_actor, repo_head
+from stratos.storage.ports import RepoHead
 from stratos.storage.postgres.database import PostgresDatabase
-
-Views = tuple[Sides, ...]
 
 
 class PostgresLog:
@@ -45,13 +40,8 @@ class PostgresLog:
         bounds = {"cursor": cursor, "limit": limit, "max_bytes": max_bytes, "did": did, "kind": number}
         with self._database.read("reading the log") as connection:
             rows = connection.execute(self._database.sql[statement], bounds).fetchall()
-        decoded: dict[bytes, Views] = {}
-        page: list[LoggedEntry] = []
-        for seq, entry_did, entry_kind, views, frame in rows:
-            if views not in decoded:  # most entries of a page have the same few
-                decoded[views] = _views(views, seq)
-            page.append(LoggedEntry(seq, Did(entry_did), KINDS[entry_kind], frame, decoded[views]))
-        return page
+        reader = EntryReader()
+        return [reader.entry(row) for row in rows]
 
     def outdated(self, cursor: int, did: Did | None = None) -> bool:
         """Whether an entry (of `did`) after the cursor has been trimmed."""
@@ -64,13 +54,13 @@ class PostgresLog:
         """The head of one repository as the log knows it."""
         with self._database.read(f"reading the head of {did}") as connection:
             row = connection.execute(self._database.sql["log.repo_head"], (did,)).fetchone()
-        return None if row is None else _head(row)
+        return None if row is None else repo_head(row)
 
     def repo_heads(self, *, after: Did | None, limit: int) -> list[RepoHead]:
         """Heads in DID order, exclusive of `after`."""
         with self._database.read("listing repositories") as connection:
             rows = connection.execute(self._database.sql["log.repo_heads"], (after or "", limit)).fetchall()
-        return [_head(row) for row in rows]
+        return [repo_head(row) for row in rows]
 
     def trimmable(self, *, before: datetime, limit: int, after: Did | None = None) -> list[Did]:  # noqa: ARG002 - see the class
         """Nobody: no store needs the log in order to be durable."""
@@ -81,22 +71,8 @@ class PostgresLog:
         with self._database.write("trimming the log") as connection:
             gone = connection.execute(self._database.sql["retention.trim"], (to_microseconds(before), limit)).fetchall()
             if gone:
-                highest: dict[str, int] = {}
-                for seq, did in gone:
-                    highest[did] = max(seq, highest.get(did, 0))
+                highest = highest_by_actor(gone)
                 dids = sorted(highest)
                 connection.execute(self._database.sql["retention.mark_actors"], (dids, [highest[did] for did in dids]))
                 connection.execute(self._database.sql["retention.mark_all"], (max(highest.values()),))
         return len(gone)
-
-
-def _views(encoded: bytes, seq: int) -> Views:
-    try:
-        return decode_views(encoded)
-    except InvalidRedo as error:
-        raise StorageFault(f"log entry {seq} is damaged: {error}") from error
-
-
-def _head(row: TupleRow) -> RepoHead:
-    did, commit, rev, seq, active = row
-    return RepoHead(Did(did), Cid(commit), Tid(rev), seq, active == "true")

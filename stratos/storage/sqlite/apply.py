@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from stratos.atproto import dag_cbor
 from stratos.atproto.syntax import format_datetime
-from stratos.core.backlinks import backlinks
-from stratos.core.log_entry import Action, RecordOp
+from stratos.core.backlinks import block_backlinks
+from stratos.core.log_entry import Action
 from stratos.storage.appending import LoggedCommit
 from stratos.storage.instants import from_microseconds
 from stratos.storage.ports import RepoRoot, StorageFault
@@ -59,11 +58,11 @@ class _Application:
         records = [(op, op.cid, op.record) for op in entry.ops if op.cid is not None and op.record is not None]
         blocks = [*((cid, block) for _, cid, block in records), *entry.blocks]
         self._run_many("put_block", [(cid.bytes, entry.rev, len(block), block) for cid, block in blocks])
-        standing = [_path(op) for op in entry.ops if op.action is not Action.CREATE]
+        standing = [op.split_path() for op in entry.ops if op.action is not Action.CREATE]
         self._run_many("delete_backlinks", standing)
-        self._run_many("delete_record", [_path(op) for op in entry.ops if op.cid is None])
-        self._run_many("put_record", [(*_path(op), cid.bytes, entry.rev, self._time) for op, cid, _ in records])
-        self._run_many("put_backlink", [(*_path(op), *link) for op, _, block in records for link in _links(block)])
+        self._run_many("delete_record", [op.split_path() for op in entry.ops if op.cid is None])
+        self._run_many("put_record", [(*op.split_path(), cid.bytes, entry.rev, self._time) for op, cid, _ in records])
+        self._run_many("put_backlink", [(*op.split_path(), *link) for op, _, block in records for link in block_backlinks(block)])
         self._run_many("delete_block", [(cid.bytes,) for cid in entry.removed])
         self._run_many("delete_superseded", [(op.prev.bytes,) for op in entry.ops if op.prev is not None])
         self._run_many("put_root", [(entry.did, entry.commit.bytes, entry.rev, self._seq, self._time)])
@@ -71,16 +70,3 @@ class _Application:
     def _run_many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         if rows:
             self._connection.executemany(self._sql[f"apply.{statement}"], rows)
-
-
-def _path(op: RecordOp) -> tuple[str, str]:
-    collection, _, rkey = op.path.partition("/")
-    return collection, rkey
-
-
-def _links(block: bytes) -> list[tuple[str, str]]:
-    # Most records have no subject; looking for the word is a hundred times cheaper than reading the record.
-    if b"subject" not in block:
-        return []
-    record = dag_cbor.decode_own(block)
-    return backlinks(record) if isinstance(record, dict) else []

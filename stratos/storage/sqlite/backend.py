@@ -24,6 +24,7 @@ from stratos.storage.sqlite.connection import faults
 from stratos.storage.sqlite.directory_lock import DirectoryLock
 from stratos.storage.sqlite.enrollments import SqliteEnrollments
 from stratos.storage.sqlite.log import SqliteLog
+from stratos.storage.sqlite.private_files import private_database, private_directory
 from stratos.storage.sqlite.redo import Redo
 from stratos.storage.sqlite.service_database import ServiceDatabase
 from stratos.storage.sqlite.unrivalled import Unrivalled
@@ -80,13 +81,15 @@ class SqliteBackend:
         """
         directory = data_dir.absolute()
         with faults(f"preparing the data directory {directory}"):
-            (directory / "actors").mkdir(parents=True, exist_ok=True)
+            private_directory(directory / "actors")
             lock = DirectoryLock.acquire(directory)
         with ExitStack() as undo:
             undo.callback(lock.release)
             schema = ActorSchema(sql.statements(_ACTOR), sql.migrations(_ACTOR))
             statements, migrations = sql.statements(_SERVICE), sql.migrations(_SERVICE)
-            database = ServiceDatabase(directory / "service.sqlite", statements, migrations, readers=service_readers)
+            with faults(f"preparing the data directory {directory}"):
+                file = private_database(directory / "service.sqlite")
+            database = ServiceDatabase(file, statements, migrations, readers=service_readers)
             undo.callback(database.close)
             backend = cls(directory, lock, database, schema, StoreLimits(max_open_actors, nodes_per_store))
             backend._finish_purges()

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from stratos.atproto.cid import Cid
-from stratos.atproto.syntax import Did, Tid
-from stratos.core.log_codec import InvalidRedo, Sides, decode_views
+from stratos.atproto.syntax import Did
 from stratos.core.log_entry import EntryKind, LoggedEntry
-from stratos.storage.entry_kinds import KINDS
-from stratos.storage.ports import RepoHead, StorageFault
+from stratos.storage.log_rows import EntryReader, HeadRow, repo_head
+from stratos.storage.ports import RepoHead
 from stratos.storage.sqlite.log_trimming import LogTrimming
 from stratos.storage.sqlite.service_database import ServiceDatabase
 
@@ -25,9 +23,6 @@ _ACTOR_AFTER: Final = {
     EntryKind.COMMIT: "log.actor_commits_after",
     EntryKind.ENROLLMENT: "log.actor_enrollments_after",
 }
-
-Views = tuple[Sides, ...]
-_HeadRow = tuple[str, bytes, str, int, str]
 
 
 class SqliteLog:
@@ -72,13 +67,13 @@ class SqliteLog:
     def repo_head(self, did: Did) -> RepoHead | None:
         """The head of one repository as the log knows it."""
         with self._database.read(f"reading the head of {did}") as connection:
-            row: _HeadRow | None = connection.execute(self._database.sql["log.repo_head"], (did,)).fetchone()
-        return None if row is None else _head(row)
+            row: HeadRow | None = connection.execute(self._database.sql["log.repo_head"], (did,)).fetchone()
+        return None if row is None else repo_head(row)
 
     def repo_heads(self, *, after: Did | None, limit: int) -> list[RepoHead]:
         """Heads in DID order, exclusive of `after`."""
         with self._database.read("listing repositories") as connection:
-            return [_head(row) for row in connection.execute(self._database.sql["log.repo_heads"], (after or "", limit))]
+            return [repo_head(row) for row in connection.execute(self._database.sql["log.repo_heads"], (after or "", limit))]
 
     def trimmable(self, *, before: datetime, limit: int, after: Did | None = None) -> list[Did]:
         """Actors, in DID order, with entries older than `before` whose store must be checkpointed before these may go."""
@@ -96,29 +91,15 @@ class SqliteLog:
     def _page(self, statement: str, parameters: Sequence[str | int], max_bytes: int) -> list[LoggedEntry]:
         page: list[LoggedEntry] = []
         left = max_bytes
-        decoded: dict[bytes, Views] = {}
+        reader = EntryReader()
         with self._database.read("reading the log") as connection:
             cursor = connection.execute(self._database.sql[statement], parameters)
             try:
-                for seq, entry_did, kind, views, frame in cursor:
-                    left -= len(frame)
+                for row in cursor:
+                    left -= len(row[-1])
                     if page and left < 0:
                         break
-                    if views not in decoded:  # most entries of a page have the same few
-                        decoded[views] = _views(views, seq)
-                    page.append(LoggedEntry(seq, Did(entry_did), KINDS[kind], frame, decoded[views]))
+                    page.append(reader.entry(row))
             finally:
                 cursor.close()
         return page
-
-
-def _views(encoded: bytes, seq: int) -> Views:
-    try:
-        return decode_views(encoded)
-    except InvalidRedo as error:
-        raise StorageFault(f"log entry {seq} is damaged: {error}") from error
-
-
-def _head(row: _HeadRow) -> RepoHead:
-    did, commit, rev, seq, active = row
-    return RepoHead(Did(did), Cid(commit), Tid(rev), seq, active == "true")

@@ -14,6 +14,7 @@ from typing import Final
 
 from stratos.atproto.syntax import Did
 from stratos.storage.instants import to_microseconds
+from stratos.storage.log_rows import highest_by_actor
 from stratos.storage.sqlite.service_database import ServiceDatabase
 
 GUARD_ROWS: Final = 128
@@ -54,9 +55,7 @@ class LogTrimming:
         """Remember up to where each actor, and the log as a whole, has been trimmed: this is what makes a cursor outdated."""
         if not trimmed:
             return
-        highest: dict[str, int] = {}
-        for seq, did in trimmed:
-            highest[did] = max(seq, highest.get(did, 0))
+        highest = highest_by_actor(trimmed)
         connection.executemany(self._sql["retention.mark_actor"], highest.items())
         connection.execute(self._sql["retention.mark_all"], (max(highest.values()),))
 

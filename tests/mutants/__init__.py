@@ -1,0 +1,1 @@
+"""Mutants: one deliberate fault each, and the tests that must notice it."""
