@@ -17,6 +17,7 @@ from stratos.settings.values import (
     Secret,
     StreamUrls,
     Switch,
+    WebUrl,
 )
 
 
@@ -26,6 +27,7 @@ class IndexerSettings(AppviewDatabaseSettings):
     postgres_url: PostgresUrl = Field(alias="BSKY_DB_POSTGRES_URL", description="The AppView's database")
     service_urls: NonEmptyWebUrls = Field(alias="STRATOS_SERVICE_URL", description="Stratos services to subscribe to")
     sync_token: Secret = Field(alias="STRATOS_SYNC_TOKEN", description="Token for their streams and exports")
+    plc_url: WebUrl = Field("https://plc.directory", alias="BSKY_DID_PLC_URL", description="Where `did:plc` DIDs are resolved")
     stream_mode: Annotated[Literal["multiplexed", "per-actor"], Kind("`multiplexed` or `per-actor`")] = Field(
         "multiplexed", alias="STRATOS_STREAM_MODE", description="One stream per service, or one per account"
     )
