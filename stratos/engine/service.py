@@ -22,6 +22,7 @@ from stratos.engine.commit_log import CommitLog, LogLimits
 from stratos.engine.enrollment import EnrollmentDesk, EnrollmentPolicy
 from stratos.engine.firehose import Firehose, StreamLimits
 from stratos.engine.identity import Identity
+from stratos.engine.key_rotation import KeyRotation
 from stratos.engine.keyring import Keyring
 from stratos.engine.leadership import LedTask
 from stratos.engine.log_follower import LogFollower
@@ -92,6 +93,7 @@ class StratosService:
     log: CommitLog
     repository: RepositoryWriter
     enrollment: EnrollmentDesk
+    key_rotation: KeyRotation
     firehose: Firehose
     views: RecordViews
     retention: Retention
@@ -141,12 +143,13 @@ class StratosService:
         )
         retention = Retention(backend, RetentionPolicy(keep=limits.retention), clock=world.clock, bulk_thread=bulk_thread)
         policy = EnrollmentPolicy(identity.did, identity.public_url, identity.allowed_boundaries, identity.auto_enroll)
+        accounts = AccountLocks("account", locks, backend=backend, reads=reads)
         enrollment = EnrollmentDesk(
             policy,
             backend=backend,
             reads=reads,
             log=log,
-            accounts=AccountLocks("account", locks, backend=backend, reads=reads),
+            accounts=accounts,
             keyring=keyring,
             tids=tids,
             clock=world.clock,
@@ -173,6 +176,9 @@ class StratosService:
             log=log,
             repository=RepositoryWriter(parts),
             enrollment=enrollment,
+            key_rotation=KeyRotation(
+                identity.public_url, backend=backend, log=log, accounts=accounts, reads=reads, keyring=keyring, tids=tids
+            ),
             firehose=Firehose(backend, log, reads=reads, service_url=identity.public_url, limits=limits.stream),
             views=views,
             retention=retention,
