@@ -20,10 +20,11 @@ from stratos.admin import admin
 from stratos.appview import run_appview
 from stratos.assembly import open_backend
 from stratos.dev import dev_environment, run_dev
-from stratos.engine.keyring import KeyFault
+from stratos.engine.key_files import KeyFault
 from stratos.engine.service import World
 from stratos.engine.supervisor import EscalatedFailure
 from stratos.index import run_indexer
+from stratos.keys import keys
 from stratos.logging_setup import configure_logging
 from stratos.serve import run_service, run_worker
 from stratos.settings import (
@@ -46,6 +47,7 @@ SomeSettings = TypeVar("SomeSettings", bound=BaseSettings)
 
 app = typer.Typer(help="A private, boundary-aware data layer for AT Protocol.", no_args_is_help=True, add_completion=False)
 app.add_typer(admin, name="admin")
+app.add_typer(keys, name="keys")
 
 
 @app.command()

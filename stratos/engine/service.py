@@ -36,6 +36,8 @@ from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Backend
 
 DEFAULT_RETENTION: Final = timedelta(hours=72)
+LED_TASKS: Final = ("retention", "publisher")
+"""What one process of those that share a store does at a time, by name."""
 DEFAULT_READ_THREADS: Final = 8
 """Reads under way at the same time where the store is a server's."""
 
@@ -165,7 +167,7 @@ class StratosService:
             rng=world.rng,
             stubs=stubs,
         )
-        led = {"retention": retention.run, "publisher": publisher.run}
+        led = dict(zip(LED_TASKS, (retention.run, publisher.run), strict=True))
         return cls(
             identity=identity,
             network=network,

@@ -124,8 +124,16 @@ class ServiceSettings(IdentitySettings):
     signing_key_hex: HexKey | None = Field(
         None, alias="STRATOS_SIGNING_KEY_HEX", description="The service's secp256k1 key; unset: a generated file"
     )
+    signing_key_previous: Text | None = Field(
+        None,
+        alias="STRATOS_SIGNING_KEY_PREVIOUS",
+        description="The `did:key` of the service key before, while attestations by it stand",
+    )
     master_key: HexKey | None = Field(
         None, alias="STRATOS_MASTER_KEY", description="Seals users' keys and OAuth sessions; unset: a generated file"
+    )
+    master_key_previous: HexKey | None = Field(
+        None, alias="STRATOS_MASTER_KEY_PREVIOUS", description="Opens what was sealed before the master key was changed"
     )
     dpop_require_nonce: Switch = Field(
         True, alias="STRATOS_DPOP_REQUIRE_NONCE", description="DPoP proofs must carry a nonce of ours"

@@ -19,6 +19,7 @@ from stratos.core.key_history import SigningKeyPeriod
 from stratos.core.log_entry import EntryKind, LoggedEntry, Proposal
 from stratos.storage.oauth_port import OAuthStore
 from stratos.storage.outbox_port import Outbox
+from stratos.storage.sealed_port import SealedValues
 
 
 class StorageFault(Exception):
@@ -287,6 +288,8 @@ class Backend(Protocol):
     def outbox(self) -> Outbox: ...
     @property
     def oauth(self) -> OAuthStore: ...
+    @property
+    def sealed(self) -> SealedValues: ...
 
     def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
         """Append a batch in one durable transaction, then apply it to the actor stores; outcomes in order.
