@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+
+import psycopg
 
 from stratos.atproto.keys import SigningKey
 from stratos.storage.ports import Backend
 from stratos.storage.sealed_port import SealedKind, SealedValue
 from tests.storage.builders import START, RepoBuilder, did_of
+from tests.storage.conftest import PostgresStorage, SqliteStorage
 from tests.storage.steps import append
 
 NAMES = ("carol", "alice", "bob")
@@ -63,7 +68,28 @@ def test_what_changed_since_it_was_read_is_left_alone(backend: Backend) -> None:
     assert backend.oauth.take_state(state.owner) is None
 
 
-def test_a_retired_key_is_erased_and_not_among_them(backend: Backend) -> None:
+def sealed_column_sqlite(storage: SqliteStorage) -> list[bytes]:
+    """What stands of every key, retired ones too."""
+    with closing(sqlite3.connect(storage.directory / "service.sqlite")) as connection:
+        return sorted(sealed for (sealed,) in connection.execute("SELECT sealed FROM signing_key"))
+
+
+def sealed_column_postgres(storage: PostgresStorage) -> list[bytes]:
+    """What stands of every key, retired ones too."""
+    with psycopg.connect(storage.url) as connection:
+        return sorted(sealed for (sealed,) in connection.execute("SELECT sealed FROM signing_key"))
+
+
+def test_a_retired_key_is_erased(storage: SqliteStorage | PostgresStorage) -> None:
+    backend, repo = storage.open(), RepoBuilder(did_of("alice"))
+    append(backend, repo.proposal(repo.enroll(sealed_key=b"first"), repo.entry()))
+    repo.key = SigningKey.generate_p256()
+    append(backend, repo.proposal(repo.enroll(sealed_key=b"second")))
+    column = sealed_column_sqlite(storage) if isinstance(storage, SqliteStorage) else sealed_column_postgres(storage)
+    assert column == [b"", b"second"]
+
+
+def test_a_retired_key_is_not_among_them(backend: Backend) -> None:
     repo = RepoBuilder(did_of("alice"))
     append(backend, repo.proposal(repo.enroll(sealed_key=b"first"), repo.entry()))
     first, *_ = backend.sealed.page(SealedKind.SIGNING_KEY, after=None, limit=5)
