@@ -175,7 +175,7 @@ class Enrollments(Protocol):
         """Whether `get` would answer without asking a server."""
 
     def current(self, did: Did) -> Enrollment | None:
-        """The enrollment of a DID as it is at this moment, for whoever is about to replace it."""
+        """The enrollment of a DID as it is at this moment; `get` and `sealed_key` know it from then on."""
 
     def page(self, *, after: Did | None, limit: int, active_only: bool = False) -> list[Enrollment]:
         """Enrollments in DID order, exclusive of `after`."""

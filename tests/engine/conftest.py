@@ -11,6 +11,9 @@ import trio
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import Engine, open_backend, start_engine
 from tests.engine.shared_store import SharedBackend
+from tests.postgres import postgres_database, postgres_url, service_database
+
+__all__ = ["postgres_database", "postgres_url", "service_database"]
 
 
 @pytest.fixture

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
+
 import trio
 
 from stratos.atproto.commit import SignedCommit
-from stratos.atproto.keys import VerifyingKey
+from stratos.atproto.keys import SigningKey, VerifyingKey
 from stratos.atproto.syntax import Did, Tid
 from stratos.core.enrollment import Enrollment
 from stratos.core.key_history import key_of_commit
 from stratos.core.log_entry import EntryKind
 from stratos.core.outcomes import Reason, Refusal
-from tests.engine.builders import EDITORS, REI, WRITERS, Engine, message
+from stratos.engine.keyring import Keyring
+from stratos.resources import sql_directory
+from stratos.storage.postgres.backend import PostgresBackend
+from stratos.storage.postgres.config import PostgresConfig
+from stratos.storage.sql_files import SqlFiles
+from tests.engine.builders import EDITORS, REI, WRITERS, Clock, Engine, message, start_engine
 from tests.engine.pairs import pair
 from tests.engine.shared_store import SharedBackend
 
@@ -100,6 +108,30 @@ async def test_two_processes_rotate_and_write_one_account(shared: SharedBackend)
         assert len(history) == 5
         assert [period.retired is None for period in history] == [False] * 4 + [True]
         assert signed_by(head(two.here), key_of_commit(history, head(two.here).rev))
+
+
+async def test_a_process_that_remembers_the_retired_key_writes_with_the_new_one_at_once(
+    postgres_database: str, nursery: trio.Nursery
+) -> None:
+    config, files = PostgresConfig(postgres_database, pool_size=4, answer_timeout=10.0), SqlFiles(sql_directory())
+    service_key, master_key = SigningKey.generate_secp256k1(), os.urandom(32)
+    with ExitStack() as stack:
+        engines: list[Engine] = []
+        for number in range(2):
+            backend = PostgresBackend.open(config, sql=files, max_open_actors=8, writer=f"{number}", now=Clock().now)
+            stack.callback(backend.close)
+            engines.append(await start_engine(backend, nursery, keyring=Keyring(service_key, master_key), seed=number))
+        here, there = engines
+        await here.enroll(REI, WRITERS)
+        for number in range(3):
+            await here.post(REI, f"remembers {number}", WRITERS)
+            await rotated(there)
+            await here.post(REI, f"at once {number}", WRITERS)
+        history = there.service.backend.enrollments.signing_keys(REI)
+        commit = head(here)
+        assert (len(history), signed_by(commit, key_of_commit(history, commit.rev))) == (4, True)
+        for engine in engines:
+            await engine.stop()
 
 
 async def test_boundaries_changed_afterwards_keep_the_new_key(engine: Engine) -> None:

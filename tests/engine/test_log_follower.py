@@ -8,8 +8,9 @@ import trio.testing
 
 from stratos.atproto.syntax import Did
 from stratos.core.enrollment import Enrollment
+from stratos.engine.firehose import StreamRequest
 from stratos.engine.log_follower import POLL_SECONDS
-from tests.engine.builders import EDITORS, KAORUKO, REI, SAKURA, WRITERS, Engine
+from tests.engine.builders import EDITORS, KAORUKO, REI, SAKURA, WRITERS, Engine, message
 from tests.engine.pairs import Pair, pair
 from tests.engine.shared_store import SharedBackend
 
