@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,29 +17,12 @@ from stratos.core.enrollment_record import EnrollmentRecord, parse_enrollment_re
 from tests.e2e.network import NETWORK_MARKS, Account, PdsNetwork
 from tests.e2e.programs import ADMIN_PASSWORD, Program, running
 from tests.e2e.test_enrollment import LIST, POST, Service, settings_of
+from tests.e2e.test_keys_command import stratos, told
 
 pytestmark = NETWORK_MARKS
 
 SERVICE = "did:web:stratos.test"
 PUBLISHED_SECONDS = 30.0
-
-
-def stratos(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command beside the data of a service."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("STRATOS_")}
-    settings = {"STRATOS_SERVICE_DID": SERVICE, "STRATOS_DATA_DIR": str(folder / "data")}
-    return subprocess.run(
-        [sys.executable, "-m", "stratos.cli", *arguments],
-        cwd=folder, env={**inherited, **settings}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-
-
-def told(folder: Path, *arguments: str) -> Mapping[str, object]:
-    """What a command prints as JSON; fails the test where it fails."""
-    done = stratos(folder, *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    facts: Mapping[str, object] = json.loads(done.stdout)
-    return facts
 
 
 def published(network: PdsNetwork, account: Account, wanted: Callable[[EnrollmentRecord], bool]) -> EnrollmentRecord:
@@ -121,16 +100,3 @@ def test_every_key_of_a_service_is_rotated_and_nobody_notices(pds_network: PdsNe
     with running("serve", tmp_path, settings, service_port=program.port) as finished:
         assert verifies(renewed, rei, document(finished))
         assert not verifies(second, rei, document(finished))
-
-
-def test_a_master_key_that_is_not_the_store_s_ends_the_start_by_name(tmp_path: Path) -> None:
-    with running("serve", tmp_path) as program:
-        body = {"did": "did:web:rei.example"}
-        url = f"{program.service}/xrpc/zone.stratos.admin.enroll"
-        httpx.post(url, json=body, auth=("admin", ADMIN_PASSWORD)).raise_for_status()
-    (tmp_path / "data" / "master_key").chmod(0o644)
-    refused = stratos(tmp_path, "serve")
-    assert (refused.returncode, "master_key: others than its owner" in refused.stderr) == (1, True), refused.stderr
-    (tmp_path / "data" / "master_key").unlink()
-    refused = stratos(tmp_path, "serve")
-    assert (refused.returncode, "master_key: is not the key" in refused.stderr) == (1, True), refused.stderr
