@@ -82,7 +82,7 @@ def house(backend: Backend, data_dir: Path) -> House:
         sealed = keyring.seal(did, key) if did == REI else first_form(master, did, key)
         append(backend, repo.proposal(repo.enroll(sealed_key=sealed), repo.entry()))
         backend.oauth.put_session(did, keyring.sealer.seal(f"session of {did}".encode(), session_context(did)), START)
-    backend.oauth.put_state("s", keyring.sealer.seal(b"state s", state_context("s")), LATER)
+    backend.oauth.put_state("s", keyring.sealer.seal(b"state s", state_context("s")), LATER, most=10)
     return house
 
 

@@ -27,7 +27,7 @@ def fill(backend: Backend) -> None:
         append(backend, repo.proposal(repo.enroll(sealed_key=f"key of {name}".encode()), repo.entry()))
         backend.oauth.put_session(repo.did, f"session of {name}".encode(), START)
     for state in ("t", "s"):
-        backend.oauth.put_state(state, f"state {state}".encode(), LATER)
+        backend.oauth.put_state(state, f"state {state}".encode(), LATER, most=10)
 
 
 def test_every_kind_is_read_by_pages_in_the_order_of_owners(backend: Backend) -> None:
