@@ -147,6 +147,13 @@ def publisher(
     Console().print(table)
 
 
+@admin.command(name="rotate-key")
+def rotate_key(context: typer.Context, did: Did, as_json: AsJson = False) -> None:
+    """Give an account a new signing key; the former one is erased, and stays in the account's history of keys."""
+    answer = _operator(context).call("rotateSigningKey", {"did": did})
+    typer.echo(json.dumps(answer, indent=2) if as_json else f"{did} signs with {answer['signingKey']} from now on")
+
+
 def _as_it_stands(text: object) -> Text:
     """For a cell: what others say, a PDS for one, is not read as markup, and cannot speak to the terminal."""
     return Text("".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in str(text)))

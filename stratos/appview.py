@@ -9,10 +9,12 @@ import structlog
 import trio
 
 from stratos import __version__
-from stratos.api.appview import AppviewApp, AppviewIdentity
+from stratos.api.appview import APPVIEW_FRAGMENT, AppviewApp, AppviewIdentity
 from stratos.api.config import ApiConfig
+from stratos.api.credentials import AccountCredentials
 from stratos.api.server import HttpServer, ServerConfig
 from stratos.atproto.lexicon import Lexicons
+from stratos.engine.identity import OutgoingPolicy, open_identity, user_agent
 from stratos.engine.service import World
 from stratos.indexer.appview_db import AppViewDbConfig
 from stratos.indexer.appview_sql import AppViewSql
@@ -36,7 +38,16 @@ async def run_appview(
     token = settings.sync_token
     database_config = AppViewDbConfig(settings.postgres_url.get_secret_value(), settings.postgres_schema, settings.pool_size)
     files = AppViewSql.load(sql_directory() / "appview")
-    async with opened_database(database_config, files, clock=world.clock) as database, httpx.AsyncClient() as http:
+    async with (
+        open_identity(
+            plc_url=settings.plc_url,
+            policy=OutgoingPolicy(allow_private=bool(settings.allow_private_network)),
+            user_agent=user_agent(__version__, settings.public_url, None),
+            clock=world.monotonic,
+        ) as identity,
+        opened_database(database_config, files, clock=world.clock) as database,
+        httpx.AsyncClient() as http,
+    ):
         services = tuple(
             ServiceClient(ServiceConfig(url, "" if token is None else token.get_secret_value()), http)
             for url in settings.service_urls
@@ -50,6 +61,7 @@ async def run_appview(
             viewers,
             lexicons=Lexicons.load(lexicon_directory()),
             config=ApiConfig(dev_mode=settings.dev_mode),
+            credentials=AccountCredentials(settings.did, (APPVIEW_FRAGMENT,), identity=identity.resolver, clock=world.clock),
             hide_boundary_mismatch=settings.hide_boundary_mismatch,
         )
         server = HttpServer(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 
 from stratos import __version__
 from stratos.api.config import ApiConfig
@@ -15,7 +16,6 @@ from stratos.api.credentials import Credentials, CredentialSettings
 from stratos.api.oauth import SignInPages
 from stratos.api.oauth_return import ReturnAddresses
 from stratos.atproto.did_document import STRATOS_FRAGMENT
-from stratos.atproto.keys import SigningKey
 from stratos.atproto.lexicon import Lexicons
 from stratos.engine.account_locks import AccountLocks
 from stratos.engine.actor_locks import ActorLocks
@@ -24,9 +24,11 @@ from stratos.engine.commit_log import LogLimits
 from stratos.engine.eligibility import Eligibility, EligibilityPolicy
 from stratos.engine.firehose import StreamLimits
 from stratos.engine.identity import OpenIdentity
-from stratos.engine.keyring import Keyring, load_master_key, load_service_key
+from stratos.engine.key_files import KeyRing, ServiceKeys, load_master_keys, load_service_keys
+from stratos.engine.keyring import Keyring
 from stratos.engine.oauth import ClientSettings, InvalidRegistration, OAuthClient, Registration
 from stratos.engine.rate_limit import WriteRate
+from stratos.engine.resealing import check_master_key
 from stratos.engine.self_enrollment import SelfEnrollment
 from stratos.engine.service import ServiceIdentity, ServiceLimits, StratosService, World
 from stratos.engine.store_reads import StoreReads
@@ -48,17 +50,24 @@ log = structlog.stdlib.get_logger(__name__)
 class Keys:
     """The service's own key, and the one that seals what others' depend upon."""
 
-    service: SigningKey = field(repr=False)
-    master: bytes = field(repr=False)
+    service: ServiceKeys
+    master: KeyRing
+
+    def keyring(self) -> Keyring:
+        """These keys, in use."""
+        return Keyring(self.service.current, self.master.current, self.master.former, former_service_key=self.service.former)
 
 
 def load_keys(settings: ServiceSettings) -> Keys:
     """Read the keys from the settings or their files, which a first start creates. Raises KeyFault."""
-    signing, master = settings.signing_key_hex, settings.master_key
     return Keys(
-        load_service_key(settings.data_dir, None if signing is None else signing.get_secret_value()),
-        load_master_key(settings.data_dir, None if master is None else master.get_secret_value()),
+        load_service_keys(settings.data_dir, _secret(settings.signing_key_hex), settings.signing_key_previous),
+        load_master_keys(settings.data_dir, _secret(settings.master_key), _secret(settings.master_key_previous)),
     )
+
+
+def _secret(setting: SecretStr | None) -> str | None:
+    return None if setting is None else setting.get_secret_value()
 
 
 def open_backend(settings: ServiceSettings, world: World) -> Backend:
@@ -91,9 +100,10 @@ def open_backend(settings: ServiceSettings, world: World) -> Backend:
 def build_service(
     settings: ServiceSettings, backend: Backend, identity: OpenIdentity, keys: Keys, world: World
 ) -> StratosService:
-    """Put the engine together upon an open backend."""
+    """Put the engine together upon an open backend. Raises KeyFault where its values are sealed with other keys, StorageFault."""
     limits = service_limits(settings)
-    keyring = Keyring(keys.service, keys.master)
+    keyring = keys.keyring()
+    check_master_key(backend.sealed, keyring, keys.master.source)
     reads = StoreReads(backend.actors, limits.read_threads if backend.shared else 0)
     return StratosService.build(
         ServiceIdentity(
@@ -217,7 +227,7 @@ def build_credentials(
             service=settings.service_did,
             fragments=(STRATOS_FRAGMENT, settings.service_fragment),
             public_url=settings.public_url,
-            master_key=keys.master,
+            master_key=keys.master.current,
             grants=settings.appview_grants,
             nonce_secret=None if nonce is None else nonce.get_secret_value(),
             require_nonce=settings.dpop_require_nonce,

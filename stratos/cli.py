@@ -20,10 +20,11 @@ from stratos.admin import admin
 from stratos.appview import run_appview
 from stratos.assembly import open_backend
 from stratos.dev import dev_environment, run_dev
-from stratos.engine.keyring import KeyFault
+from stratos.engine.key_files import KeyFault
 from stratos.engine.service import World
 from stratos.engine.supervisor import EscalatedFailure
 from stratos.index import run_indexer
+from stratos.keys import keys
 from stratos.logging_setup import configure_logging
 from stratos.serve import run_service, run_worker
 from stratos.settings import (
@@ -51,6 +52,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # they hold secrets; earlier versions of typer show them unless told not to
 )
 app.add_typer(admin, name="admin")
+app.add_typer(keys, name="keys")
 
 
 @app.command()

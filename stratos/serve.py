@@ -106,6 +106,9 @@ async def _serve(
         for name, led in service.led.items():
             await engine.start(supervisor.run, name, led.run)
         await service.enrollment.repair_boundaries()
+        if service.keyring.former_service_key is not None:
+            renewed = await service.publisher.refresh_all()
+            log.warning("the service key is another: attestations are being renewed", accounts=renewed)
         async with trio.open_nursery() as listening:
             urls = await listening.start(server.run)
             log.info("stratos server started", urls=urls, public_url=settings.public_url, did=settings.service_did)

@@ -138,6 +138,8 @@ APPVIEW_DEFAULTS = {
     "APPVIEW_PORT": 3200,
     "APPVIEW_PUBLIC_URL": "http://localhost:3200",
     "APPVIEW_DID": "did:web:localhost%3A3200",
+    "STRATOS_PLC_URL": "https://plc.directory",
+    "STRATOS_ALLOW_PRIVATE_NETWORK": False,
     "APPVIEW_SYNC_TOKEN": None,
     "APPVIEW_MAX_STALENESS_SECONDS": 60,
     "APPVIEW_HIDE_BOUNDARY_MISMATCH": False,

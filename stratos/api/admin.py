@@ -12,6 +12,7 @@ from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
 from stratos.core.enrollment import Enrollment
 from stratos.core.outcomes import Reason, Refusal
 from stratos.engine.enrollment import EnrollmentDesk
+from stratos.engine.key_rotation import KeyRotation
 from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Enrollments
 
@@ -22,10 +23,11 @@ _FAULT: Final = "InternalError"
 class AdminMethods:
     """Reads its bodies itself: the contract words their errors."""
 
-    def __init__(self, enrollments: Enrollments, reads: StoreReads, desk: EnrollmentDesk) -> None:
+    def __init__(self, enrollments: Enrollments, reads: StoreReads, desk: EnrollmentDesk, keys: KeyRotation) -> None:
         self._enrollments = enrollments
         self._reads = reads
         self._desk = desk
+        self._keys = keys
 
     def methods(self) -> dict[str, Method]:
         """The methods by NSID."""
@@ -35,6 +37,7 @@ class AdminMethods:
             "setBoundaries": (self.set_boundaries, "Failed to set boundaries"),
             "enroll": (self.enroll, "Failed to enroll"),
             "unenroll": (self.unenroll, "Failed to unenroll"),
+            "rotateSigningKey": (self.rotate_signing_key, "Failed to rotate the signing key"),
         }
         methods = {
             f"{_PREFIX}.{name}": Method(Verb.POST, Access.ADMIN, handler, checks_input=False, fault=(_FAULT, message))
@@ -79,6 +82,13 @@ class AdminMethods:
         if refusal is not None:
             raise _answer_to(refusal)
         return {"did": did, "success": True}
+
+    async def rotate_signing_key(self, call: XrpcCall) -> Reply:
+        """Give an account a new signing key."""
+        outcome = await self._keys.rotate(_did(call.input, "did is required"))
+        if isinstance(outcome, Refusal):
+            raise _answer_to(outcome)
+        return {"did": outcome.did, "signingKey": outcome.signing_key}
 
     async def list_enrollments(self, call: XrpcCall) -> Reply:
         """A page of the enrolled accounts, active or not, in DID order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,8 @@ from quart import Response, request
 
 from stratos.api.auth import Authenticator, Credential, DevVerifier, Verifier
 from stratos.api.config import ApiConfig
-from stratos.api.errors import SERVICE_UNAVAILABLE, UNAUTHORIZED, XrpcError, invalid_request, unavailable
+from stratos.api.credentials import AccountCredentials
+from stratos.api.errors import SERVICE_UNAVAILABLE, UNAUTHORIZED, XrpcError, invalid_request, not_authenticated, unavailable
 from stratos.api.feeds import AnyUser, FeedMethods
 from stratos.api.metrics import CONTENT_TYPE, RequestStatistics, StratosCollector, render
 from stratos.api.request import RequestHead
@@ -23,6 +24,8 @@ from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
 from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable
 from stratos.indexer.viewers import BoundariesUnknown, ViewerDirectory
 
+APPVIEW_FRAGMENT: Final = "stratos_appview"
+"""Entry of our DID document by which PDSes find us, and tokens may name us."""
 DIAGNOSTICS_ROWS: Final = 1_000
 
 
@@ -59,19 +62,26 @@ class AppviewApp(XrpcApp):
         *,
         lexicons: Lexicons,
         config: ApiConfig,
+        credentials: AccountCredentials,
         hide_boundary_mismatch: bool,
         monotonic: Callable[[], float] = time.perf_counter,
         checks_output: bool = False,
     ) -> None:
-        """Dev mode adds `Bearer did:…` credentials and the support pages of indexer spec §3.6."""
+        """`credentials` are those of accounts, for this AppView's DID.
+
+        Dev mode adds `Bearer did:…` credentials and the support pages of indexer spec §3.6.
+        """
         self._identity = identity
         self._database = database
         self._viewers = viewers
-        verifiers: list[Verifier] = [DevVerifier()] if config.dev_mode else []
+        self._credentials = credentials
+        dev: Sequence[Verifier] = (DevVerifier(),) if config.dev_mode else ()
         dispatcher = XrpcDispatcher(
             FeedMethods(database, viewers, hide_boundary_mismatch=hide_boundary_mismatch).methods(),
             lexicons=lexicons,
-            authenticator=AppviewAuthenticator(verifiers),
+            authenticator=AppviewAuthenticator(
+                [*credentials.verifiers, *dev], unknown=lambda: not_authenticated("Authentication required")
+            ),
             gate=AnyUser(),
             config=config,
             checks_output=checks_output,
@@ -94,6 +104,7 @@ class AppviewApp(XrpcApp):
             **self.server_statistics(),
             "appview_db": self._database.statistics(),
             "viewers": self._viewers.statistics(),
+            "credentials": self._credentials.statistics(),
         }
 
     async def health(self) -> Response:
@@ -105,7 +116,7 @@ class AppviewApp(XrpcApp):
     async def did_document(self) -> Response:
         """The AppView's DID document."""
         identity = self._identity
-        entry = {"id": "#stratos_appview", "type": "StratosAppView", "serviceEndpoint": identity.public_url}
+        entry = {"id": f"#{APPVIEW_FRAGMENT}", "type": "StratosAppView", "serviceEndpoint": identity.public_url}
         return _json({"@context": ["https://www.w3.org/ns/did/v1"], "id": identity.did, "service": [entry]})
 
     async def metrics(self) -> Response:

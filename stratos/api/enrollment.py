@@ -8,14 +8,20 @@ from stratos.api.errors import not_authenticated, refused
 from stratos.api.xrpc import Access, Method, Reply, Verb, XrpcCall
 from stratos.atproto.data_model import Json
 from stratos.engine.enrollment import EnrollmentDesk
+from stratos.engine.store_reads import StoreReads
+from stratos.storage.ports import Enrollments
 
 
 class EnrollmentMethods:
     """With `public_resolve` anybody may resolve anybody's boundaries; else only enrolled callers and trusted services."""
 
-    def __init__(self, desk: EnrollmentDesk, gate: EnrollmentGate, *, public_resolve: bool) -> None:
+    def __init__(
+        self, desk: EnrollmentDesk, gate: EnrollmentGate, reads: StoreReads, enrollments: Enrollments, *, public_resolve: bool
+    ) -> None:
         self._desk = desk
         self._gate = gate
+        self._reads = reads
+        self._enrollments = enrollments
         self._public_resolve = public_resolve
 
     def methods(self) -> dict[str, Method]:
@@ -32,17 +38,20 @@ class EnrollmentMethods:
         }
 
     async def status(self, call: XrpcCall) -> Reply:
-        """Whether a DID is enrolled; boundaries and a fresh attestation only for callers that belong here."""
+        """Whether a DID is enrolled, and which keys its commits are signed with; boundaries and a fresh attestation only for
+        callers that belong here."""
         did = call.params.did("did")
         enrollment = await self._gate.enrollment(did)
         if enrollment is None:
             return {"did": did, "enrolled": False}
+        history = await self._reads(lambda: self._enrollments.signing_keys(did))
         reply: dict[str, Json] = {
             "did": did,
             "enrolled": True,
             "enrolledAt": enrollment.enrolled_at,
             "active": enrollment.active,
             "signingKey": enrollment.signing_key,
+            "signingKeys": [period.as_json() for period in history],
         }
         if enrollment.enrollment_rkey is not None:
             reply["enrollmentRkey"] = enrollment.enrollment_rkey

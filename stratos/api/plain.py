@@ -82,7 +82,9 @@ class Pages:
     async def did_document(self) -> Response:
         """The service's DID document."""
         identity = self._service.identity
-        document = service_document(identity.did, identity.fragment, identity.public_url, self._service.service_key)
+        service = self._service
+        former = service.keyring.former_service_key
+        document = service_document(identity.did, identity.fragment, identity.public_url, service.service_key, former)
         return _json(document)
 
     async def metrics(self) -> Response:

@@ -13,6 +13,7 @@ from stratos.atproto.syntax import Did
 
 SIGNING_KEY_FRAGMENT: Final = "atproto"
 PDS_FRAGMENT: Final = "atproto_pds"
+FORMER_KEY_FRAGMENT: Final = "atproto_former"
 STRATOS_FRAGMENT: Final = "stratos"
 STRATOS_SERVICE_TYPE: Final = "StratosService"
 
@@ -24,18 +25,23 @@ _CURVES_OF_OLDER_TYPES: Final = {
 }
 
 
-def service_document(did: Did, fragment: str, public_url: str, key: VerifyingKey) -> dict[str, object]:
+def service_document(
+    did: Did, fragment: str, public_url: str, key: VerifyingKey, former: VerifyingKey | None = None
+) -> dict[str, object]:
     """The document of our service, as JSON.
 
     The key stands under `#atproto`, where clients look for it, and under `#<fragment>`; the endpoint under `#stratos` and under
-    `#<fragment>`, to which stubs point.
+    `#<fragment>`, to which stubs point. `former` is the key before it, while attestations by that one stand.
     """
+    keys = [(name, key) for name in dict.fromkeys((SIGNING_KEY_FRAGMENT, fragment))]
+    if former is not None:
+        keys.append((FORMER_KEY_FRAGMENT, former))
     return {
         "@context": list(_CONTEXT),
         "id": did,
         "verificationMethod": [
-            {"id": f"{did}#{name}", "type": _MULTIKEY, "controller": did, "publicKeyMultibase": key.multibase}
-            for name in dict.fromkeys((SIGNING_KEY_FRAGMENT, fragment))
+            {"id": f"{did}#{name}", "type": _MULTIKEY, "controller": did, "publicKeyMultibase": each.multibase}
+            for name, each in keys
         ],
         "service": [
             {"id": f"#{name}", "type": STRATOS_SERVICE_TYPE, "serviceEndpoint": public_url}
@@ -60,6 +66,12 @@ def verification_key(document: Mapping[str, object], fragment: str) -> Verifying
         return None if curve is None else VerifyingKey(curve, decode_multibase(text))
     except InvalidKey:
         return None
+
+
+def attesting_key(document: Mapping[str, object], did_key: str) -> VerifyingKey | None:
+    """The key with which a service made an attestation that names `did_key`: its present or its former one; None for others."""
+    keys = (verification_key(document, fragment) for fragment in (SIGNING_KEY_FRAGMENT, FORMER_KEY_FRAGMENT))
+    return next((key for key in keys if key is not None and key.did_key == did_key), None)
 
 
 def service_endpoint(document: Mapping[str, object], fragment: str) -> str | None:

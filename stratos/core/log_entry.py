@@ -6,7 +6,7 @@ before and after it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stratos.atproto.cid import Cid
@@ -51,7 +51,8 @@ class CommitEntry:
 
     `prev_commit` is the head that it was planned upon (None for the first commit): compare-and-swap at append.
     `since` is that head's rev. `blocks` are the commit block and the new MST nodes (record blocks are in `ops`);
-    `removed` the MST nodes and the commit that it supersedes.
+    `removed` the MST nodes and the commit that it supersedes. `signing_key` is the did:key that signed it: one that has been
+    retired since is refused at append. It is not kept with the entry.
     """
 
     did: Did
@@ -62,6 +63,7 @@ class CommitEntry:
     ops: tuple[RecordOp, ...]
     blocks: tuple[tuple[Cid, bytes], ...]
     removed: tuple[Cid, ...]
+    signing_key: str | None = field(default=None, compare=False)
 
 
 class EnrollmentAction(StrEnum):
@@ -75,8 +77,9 @@ class EnrollmentAction(StrEnum):
 class EnrollmentEntry:
     """An enrollment change; its row effect happens in the same transaction as its append.
 
-    ENROLL: `enrollment` is upserted whole; `sealed_key`, if given, becomes the account's current signing key. One that is not
-    active is a soft unenroll: the repository and its key wait, and no commit follows until the account is active again.
+    ENROLL: `enrollment` is upserted whole; `sealed_key`, if given, becomes the account's current signing key, whose first commit
+    has the rev `first_rev`. One that is not active is a soft unenroll: the repository and its key wait, and no commit follows
+    until the account is active again.
     UNENROLL: the enrollment, boundaries, keys, earlier log entries and actor store of `did` are purged (hard unenroll).
     """
 
@@ -85,6 +88,7 @@ class EnrollmentEntry:
     service_url: str
     enrollment: Enrollment | None = None
     sealed_key: bytes | None = None
+    first_rev: Tid | None = None
 
 
 Entry = CommitEntry | EnrollmentEntry

@@ -194,11 +194,11 @@ class EnrollmentDesk:
     async def _append(self, enrollment: Enrollment, new_key: SigningKey | None = None) -> Enrollment | Refusal:
         """Append the enrollment; with `new_key` also the repository's first commit, in the same transaction."""
         did = enrollment.did
-        sealed = None if new_key is None else self._keyring.seal(did, new_key)
-        enroll = EnrollmentEntry(did, EnrollmentAction.ENROLL, self._policy.service_url, enrollment, sealed)
+        enroll = EnrollmentEntry(did, EnrollmentAction.ENROLL, self._policy.service_url, enrollment)
         entries: tuple[Entry, ...] = (enroll,)
         if new_key is not None:
-            entries = (enroll, first_commit(did, self._tids.next(), new_key))
+            commit = first_commit(did, self._tids.next(), new_key)
+            entries = (replace(enroll, sealed_key=self._keyring.seal(did, new_key), first_rev=commit.rev), commit)
         outcome = await self._log.append(Proposal(did, entries))
         if isinstance(outcome, Appended):
             return enrollment

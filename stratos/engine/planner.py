@@ -76,6 +76,7 @@ class Planner:
             ops=tuple(ops),
             blocks=(*change.created, (commit.cid, commit.block)),
             removed=(*change.removed, root.commit),
+            signing_key=key.did_key,
         )
         return Plan(entry, tuple(results))
 
@@ -156,6 +157,24 @@ def first_commit(did: Did, rev: Tid, key: SigningKey) -> CommitEntry:
         ops=(),
         blocks=(*change.created, (commit.cid, commit.block)),
         removed=(),
+        signing_key=key.did_key,
+    )
+
+
+def signed_anew(store: ActorStore, did: Did, key: SigningKey, next_rev: Callable[[Tid], Tid]) -> CommitEntry:
+    """A commit upon the head that changes nothing but who signs. Raises MissingFromStore."""
+    root = store.root()
+    commit = sign_commit(did, next_rev(root.rev), _tree_root(store, root.commit), key)
+    return CommitEntry(
+        did=did,
+        rev=commit.rev,
+        since=root.rev,
+        commit=commit.cid,
+        prev_commit=root.commit,
+        ops=(),
+        blocks=((commit.cid, commit.block),),
+        removed=(root.commit,),
+        signing_key=key.did_key,
     )
 
 

@@ -100,6 +100,9 @@ class RepositoryWriter:
             return located
         async with self._parts.locks.hold(actor):
             for attempt in range(PLAN_ATTEMPTS):
+                if attempt:
+                    # What is remembered of the account, its key above all, may be as old as the head that has moved.
+                    await self._parts.reads(partial(self._parts.backend.enrollments.current, actor))
                 try:
                     plan = await self._plan(actor, located, swap_commit, validate)
                 except MissingFromStore:

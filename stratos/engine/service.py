@@ -22,6 +22,7 @@ from stratos.engine.commit_log import CommitLog, LogLimits
 from stratos.engine.enrollment import EnrollmentDesk, EnrollmentPolicy
 from stratos.engine.firehose import Firehose, StreamLimits
 from stratos.engine.identity import Identity
+from stratos.engine.key_rotation import KeyRotation
 from stratos.engine.keyring import Keyring
 from stratos.engine.leadership import LedTask
 from stratos.engine.log_follower import LogFollower
@@ -35,6 +36,8 @@ from stratos.engine.store_reads import StoreReads
 from stratos.storage.ports import Backend
 
 DEFAULT_RETENTION: Final = timedelta(hours=72)
+LED_TASKS: Final = ("retention", "publisher")
+"""What one process of those that share a store does at a time, by name."""
 DEFAULT_READ_THREADS: Final = 8
 """Reads under way at the same time where the store is a server's."""
 
@@ -92,6 +95,7 @@ class StratosService:
     log: CommitLog
     repository: RepositoryWriter
     enrollment: EnrollmentDesk
+    key_rotation: KeyRotation
     firehose: Firehose
     views: RecordViews
     retention: Retention
@@ -147,12 +151,13 @@ class StratosService:
         )
         retention = Retention(backend, RetentionPolicy(keep=limits.retention), clock=world.clock, bulk_thread=bulk_thread)
         policy = EnrollmentPolicy(identity.did, identity.public_url, identity.allowed_boundaries, identity.auto_enroll)
+        accounts = AccountLocks("account", locks, backend=backend, reads=reads)
         enrollment = EnrollmentDesk(
             policy,
             backend=backend,
             reads=reads,
             log=log,
-            accounts=AccountLocks("account", locks, backend=backend, reads=reads),
+            accounts=accounts,
             keyring=keyring,
             tids=tids,
             clock=world.clock,
@@ -168,7 +173,7 @@ class StratosService:
             rng=world.rng,
             stubs=stubs,
         )
-        led = {"retention": retention.run, "publisher": publisher.run}
+        led = dict(zip(LED_TASKS, (retention.run, publisher.run), strict=True))
         return cls(
             identity=identity,
             network=network,
@@ -179,6 +184,9 @@ class StratosService:
             log=log,
             repository=RepositoryWriter(parts),
             enrollment=enrollment,
+            key_rotation=KeyRotation(
+                identity.public_url, backend=backend, log=log, accounts=accounts, reads=reads, keyring=keyring, tids=tids
+            ),
             firehose=Firehose(backend, log, reads=reads, service_url=identity.public_url, limits=limits.stream),
             views=views,
             retention=retention,

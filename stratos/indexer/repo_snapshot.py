@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stratos.atproto import dag_cbor
@@ -11,6 +12,7 @@ from stratos.atproto.dag_cbor import InvalidDagCbor
 from stratos.atproto.keys import InvalidKey, VerifyingKey
 from stratos.atproto.mst import InvalidMst, MappingSource, MissingBlock, checked_entries
 from stratos.atproto.syntax import Did, Tid
+from stratos.core.key_history import SigningKeyPeriod, key_of_commit
 from stratos.indexer.events import POST_COLLECTION
 from stratos.indexer.post_row import PostRow, post_row
 from stratos.indexer.service_client import RepoBlocks
@@ -29,18 +31,19 @@ class Snapshot:
     posts: tuple[PostRow, ...]
 
 
-def read_snapshot(did: Did, repo: RepoBlocks, signing_key: str, indexed_at: str) -> Snapshot:
+def read_snapshot(did: Did, repo: RepoBlocks, keys: Sequence[SigningKeyPeriod], indexed_at: str) -> Snapshot:
     """Check a repository and read its posts; hashes of the blocks were checked when they arrived.
 
-    Checked: the commit is version 3, of this DID and signed with `signing_key` (a did:key); the tree is canonical and complete;
-    every post is there and is canonical DAG-CBOR. Raises InvalidSnapshot.
+    Checked: the commit is version 3, of this DID and signed with the one of its `keys` that signed at its rev; the tree is
+    canonical and complete; every post is there and is canonical DAG-CBOR. Raises InvalidSnapshot.
     """
     try:
         commit = SignedCommit.decode(_block(repo, repo.root, "the commit"))
         if commit.did != did:
             raise InvalidSnapshot(f"the commit is of {commit.did}, not of {did}")
-        if not commit.verify(VerifyingKey.from_did_key(signing_key)):
-            raise InvalidSnapshot(f"the commit {commit.cid} is not signed with {signing_key}")
+        signing_key = key_of_commit(keys, commit.rev)
+        if signing_key is None or not commit.verify(VerifyingKey.from_did_key(signing_key)):
+            raise InvalidSnapshot(f"the commit {commit.cid} of {commit.rev} is not signed with {signing_key}")
         posts: list[PostRow] = []
         for path, cid in checked_entries(commit.data, MappingSource(repo.blocks)):
             collection, _, rkey = path.partition("/")

@@ -127,6 +127,9 @@ class Resyncer:
         """Fetch, check, write. Raises ServiceFault, InvalidSnapshot, psycopg.Error, DatabaseUnavailable."""
         status = await self._service.status(actor.did)
         repo = None if status is None else await self._service.repo(actor.did)
+        if repo is not None:
+            # Once more: only who asks after the repository knows the key of its newest commit, which may be a moment old.
+            status = await self._service.status(actor.did)
         if status is None or repo is None:
             outcome = await self._database.run(partial(self._actors.purge, actor=actor))
             if outcome is Mending.MENDED:
@@ -134,7 +137,7 @@ class Resyncer:
                 _log.info("actor purged, the service no longer has it", did=actor.did)
             return outcome
         now = self._clock()
-        read = partial(read_snapshot, actor.did, repo, status.signing_key, format_datetime(now))
+        read = partial(read_snapshot, actor.did, repo, status.signing_keys, format_datetime(now))
         snapshot: Snapshot = await trio.to_thread.run_sync(read, limiter=self._thread)
         outcome = await self._database.run(
             lambda connection: self._actors.mend(connection, actor, snapshot, status.enrolled_at, now)

@@ -13,6 +13,7 @@ import trio
 from stratos.atproto.car import CarDecoder, InvalidCar
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, InvalidSyntax, Tid, parse_did, parse_tid
+from stratos.core.key_history import InvalidKeyHistory, SigningKeyPeriod
 from stratos.engine.supervisor import describe
 
 _XRPC: Final = "/xrpc/"
@@ -43,9 +44,9 @@ class ServiceConfig:
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """What the service says of an account that is enrolled and active. `signing_key` is a did:key."""
+    """What the service says of an account that is enrolled and active: every key that it has signed with, and since when."""
 
-    signing_key: str
+    signing_keys: tuple[SigningKeyPeriod, ...]
     enrolled_at: str
 
 
@@ -96,7 +97,15 @@ class ServiceClient:
         key, enrolled_at = answer.get("signingKey"), answer.get("enrolledAt")
         if not isinstance(key, str) or not isinstance(enrolled_at, str):
             raise ServiceFault(f"the status of {did} lacks signingKey or enrolledAt")
-        return AccountStatus(key, enrolled_at)
+        listed = answer.get("signingKeys", [])
+        if not isinstance(listed, list):
+            raise ServiceFault(f"the status of {did} has no list of signing keys")
+        try:
+            keys = tuple(SigningKeyPeriod.from_json(item) for item in listed)
+        except InvalidKeyHistory as error:
+            raise ServiceFault(f"the status of {did}: {error}") from error
+        # Services that never rotate keys tell the one that there is.
+        return AccountStatus(keys or (SigningKeyPeriod(key, None, enrolled_at),), enrolled_at)
 
     async def boundaries(self, did: Did) -> tuple[str, ...] | None:
         """The boundaries that an account holds now; None where it is not enrolled or not active. Raises ServiceFault."""

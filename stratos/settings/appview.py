@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field
 
 from stratos.atproto.syntax import Did
-from stratos.settings.base import AppviewDatabaseSettings, ListenerSettings
+from stratos.settings.base import AppviewDatabaseSettings, IdentitySettings
 from stratos.settings.values import DidText, NonEmptyWebUrls, Port, Positive, PostgresUrl, Secret, Switch, WebUrl
 
 
@@ -16,7 +16,7 @@ def _did_web(known: Mapping[str, str]) -> Did:
     return Did("did:web:" + urlsplit(known.get("public_url", "")).netloc.replace(":", "%3A"))
 
 
-class AppviewSettings(ListenerSettings, AppviewDatabaseSettings):
+class AppviewSettings(IdentitySettings, AppviewDatabaseSettings):
     """Everything that `stratos appview` can be told; some variables fall back upon the indexer's."""
 
     port: Port = Field(3200, alias="APPVIEW_PORT", description="Port to listen on")

@@ -59,9 +59,19 @@ class ListenerSettings(StratosSettings):
     )
 
 
+class IdentitySettings(ListenerSettings):
+    """For the deployables that look up who is calling."""
+
+    plc_url: WebUrl = Field("https://plc.directory", alias="STRATOS_PLC_URL", description="Where `did:plc` DIDs are resolved")
+    allow_private_network: Switch = Field(
+        default_factory=lambda known: bool(known.get("dev_mode")),
+        alias="STRATOS_ALLOW_PRIVATE_NETWORK",
+        description="Outgoing requests may go to private and loopback addresses; unset: only in dev mode",
+    )
+
+
 class AppviewDatabaseSettings(StratosSettings):
     """For the two deployables that share the AppView's database."""
 
     postgres_schema: SchemaName = Field("bsky", alias="BSKY_DB_POSTGRES_SCHEMA", description="First schema on the search path")
     pool_size: Positive = Field(20, alias="BSKY_DB_POOL_SIZE", description="Connections to the AppView's database")
-    plc_url: WebUrl = Field("https://plc.directory", alias="BSKY_DID_PLC_URL", description="Where `did:plc` DIDs are resolved")

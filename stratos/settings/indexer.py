@@ -17,6 +17,7 @@ from stratos.settings.values import (
     Secret,
     StreamUrls,
     Switch,
+    WebUrl,
     refusal,
 )
 
@@ -29,6 +30,9 @@ class IndexerSettings(AppviewDatabaseSettings):
         alias="STRATOS_SERVICE_URL", description="Stratos service to subscribe to; a second one is refused yet"
     )
     sync_token: Secret = Field(alias="STRATOS_SYNC_TOKEN", description="Token for their streams and exports")
+    plc_url: WebUrl = Field(
+        "https://plc.directory", alias="BSKY_DID_PLC_URL", description="Where `did:plc` DIDs are resolved (no effect yet)"
+    )
     stream_mode: Annotated[Literal["multiplexed", "per-actor"], Kind("`multiplexed` or `per-actor`")] = Field(
         "multiplexed", alias="STRATOS_STREAM_MODE", description="One stream per service, or one per account"
     )

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from stratos.atproto.syntax import Did
 from stratos.core.boundaries import Boundary
-from stratos.settings.base import ListenerSettings
+from stratos.settings.base import IdentitySettings
 from stratos.settings.values import (
     AppviewGrant,
     Dids,
@@ -43,7 +43,7 @@ UNDEFINED: Final = "undefined"
 VALKEY_CLIENT: Final = "coredis"
 
 
-class ServiceSettings(ListenerSettings):
+class ServiceSettings(IdentitySettings):
     """Everything that `stratos serve` can be told. A variable whose feature is not there yet is known and checked already."""
 
     # Identity and addresses
@@ -73,7 +73,6 @@ class ServiceSettings(ListenerSettings):
     operator_contact: Text | None = Field(
         None, alias="STRATOS_OPERATOR_CONTACT", description="Named in the User-Agent; unset: `unknown`"
     )
-    plc_url: WebUrl = Field("https://plc.directory", alias="STRATOS_PLC_URL", description="Where `did:plc` DIDs are resolved")
 
     # Boundaries and enrollment
     allowed_domains: Names = Field(
@@ -125,8 +124,16 @@ class ServiceSettings(ListenerSettings):
     signing_key_hex: HexKey | None = Field(
         None, alias="STRATOS_SIGNING_KEY_HEX", description="The service's secp256k1 key; unset: a generated file"
     )
+    signing_key_previous: Text | None = Field(
+        None,
+        alias="STRATOS_SIGNING_KEY_PREVIOUS",
+        description="The `did:key` of the service key before, while attestations by it stand",
+    )
     master_key: HexKey | None = Field(
         None, alias="STRATOS_MASTER_KEY", description="Seals users' keys and OAuth sessions; unset: a generated file"
+    )
+    master_key_previous: HexKey | None = Field(
+        None, alias="STRATOS_MASTER_KEY_PREVIOUS", description="Opens what was sealed before the master key was changed"
     )
     dpop_require_nonce: Switch = Field(
         True, alias="STRATOS_DPOP_REQUIRE_NONCE", description="DPoP proofs must carry a nonce of ours"
@@ -148,11 +155,6 @@ class ServiceSettings(ListenerSettings):
     oauth_policy_uri: Text | None = Field(None, alias="STRATOS_OAUTH_POLICY_URI", description="In the client metadata")
     allowed_redirects: Origins = Field(
         (), alias="STRATOS_ALLOWED_REDIRECTS", description="Where OAuth may send the browser beside our own origin"
-    )
-    allow_private_network: Switch = Field(
-        default_factory=lambda known: bool(known.get("dev_mode")),
-        alias="STRATOS_ALLOW_PRIVATE_NETWORK",
-        description="Outgoing requests may go to private and loopback addresses; unset: only in dev mode",
     )
 
     # Storage

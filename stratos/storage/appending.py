@@ -20,12 +20,16 @@ from stratos.storage.ports import Appended, AppendOutcome, HeadMoved
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """A repository at one point of the log. `commit` is None where there is none; `rev` and `seq` outlive a purge."""
+    """A repository at one point of the log. `commit` is None where there is none; `rev` and `seq` outlive a purge.
+
+    `signing_key` is the did:key that its next commit has to be signed with.
+    """
 
     commit: Cid | None
     rev: str
     seq: int
     enrolled: bool
+    signing_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,8 @@ class AppendTarget(Protocol):
     def insert_rows(self, rows: Sequence[LogRow]) -> None:
         """Add rows to the log."""
 
-    def put_enrollment(self, enrollment: Enrollment, sealed_key: bytes | None, time: str) -> None:
-        """Upsert an enrollment whole; `sealed_key`, if given, becomes the current key and the former is retired at `time`."""
+    def put_enrollment(self, entry: EnrollmentEntry, enrollment: Enrollment, time: str) -> None:
+        """Upsert an entry's enrollment whole; its sealed key, if any, becomes current, the former is retired at `time`."""
 
     def erase(self, did: Did) -> None:
         """Delete an account's enrollment, boundaries and keys, erase its log entries so far, and see to its store's end."""
@@ -144,7 +148,7 @@ class _Append:
         if entry.action is EnrollmentAction.UNENROLL:
             self._unenroll(entry.did, had_repository=before.rev != "")
         elif entry.enrollment is not None:
-            self._target.put_enrollment(entry.enrollment, entry.sealed_key, self._time)
+            self._target.put_enrollment(entry, entry.enrollment, self._time)
         self._add_row(result, "", b"")
         return result
 
@@ -173,14 +177,17 @@ class _Append:
 
 
 def _moved(head: LogHead, entry: Entry, seq: int) -> LogHead | None:
-    """The head after an entry; None for a commit that was planned upon another head, or for an account that is not enrolled."""
+    """The head after an entry; None for a commit that was planned upon another head or signed with a key that was retired since,
+    or for an account that is not enrolled."""
     if isinstance(entry, EnrollmentEntry):
         if entry.action is EnrollmentAction.ENROLL:
             if entry.enrollment is None or entry.enrollment.did != entry.did:
                 raise ValueError(f"an enroll entry of {entry.did} without its enrollment")
             check_nameable(entry.did)
-            return replace(head, enrolled=entry.enrollment.active)
-        return replace(head, commit=None, enrolled=False)
+            return replace(head, enrolled=entry.enrollment.active, signing_key=entry.enrollment.signing_key)
+        return replace(head, commit=None, enrolled=False, signing_key=None)
     if not head.enrolled or entry.prev_commit != head.commit or entry.rev <= head.rev:
         return None
-    return LogHead(entry.commit, entry.rev, seq, enrolled=True)
+    if entry.signing_key not in (None, head.signing_key):
+        return None
+    return replace(head, commit=entry.commit, rev=entry.rev, seq=seq)

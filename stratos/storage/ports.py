@@ -15,9 +15,11 @@ from typing import Protocol
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, Tid
 from stratos.core.enrollment import Enrollment
+from stratos.core.key_history import SigningKeyPeriod
 from stratos.core.log_entry import EntryKind, LoggedEntry, Proposal
 from stratos.storage.oauth_port import OAuthStore
 from stratos.storage.outbox_port import Outbox
+from stratos.storage.sealed_port import SealedValues
 
 
 class StorageFault(Exception):
@@ -173,7 +175,7 @@ class Enrollments(Protocol):
         """Whether `get` would answer without asking a server."""
 
     def current(self, did: Did) -> Enrollment | None:
-        """The enrollment of a DID as it is at this moment, for whoever is about to replace it."""
+        """The enrollment of a DID as it is at this moment; `get` and `sealed_key` know it from then on."""
 
     def page(self, *, after: Did | None, limit: int, active_only: bool = False) -> list[Enrollment]:
         """Enrollments in DID order, exclusive of `after`."""
@@ -183,6 +185,9 @@ class Enrollments(Protocol):
 
     def sealed_key(self, did: Did) -> bytes | None:
         """The account's current sealed signing key."""
+
+    def signing_keys(self, did: Did) -> list[SigningKeyPeriod]:
+        """Every key that the account has signed with here, the oldest first, as it is at this moment."""
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges: `active` enrollments as of the last `count`, and those of any cache with its limit. Asks no server."""
@@ -283,14 +288,16 @@ class Backend(Protocol):
     def outbox(self) -> Outbox: ...
     @property
     def oauth(self) -> OAuthStore: ...
+    @property
+    def sealed(self) -> SealedValues: ...
 
     def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
         """Append a batch in one durable transaction, then apply it to the actor stores; outcomes in order.
 
         `seq = max(last + 1, microseconds of now)`. A proposal is left out (HeadMoved) when one of its commits was planned upon
-        another head, has a rev that is not above every rev that the DID ever had here, or belongs to an account without an
-        enrollment at that point of the log. A failed apply is not a failed commit: the store is marked behind and caught up at
-        its next opening. Raises StorageFault when nothing was appended.
+        another head, has a rev that is not above every rev that the DID ever had here, is signed with another key than the
+        account's, or belongs to an account without an enrollment at that point of the log. A failed apply is not a failed commit:
+        the store is marked behind and caught up at its next opening. Raises StorageFault when nothing was appended.
         """
 
     def wakeups(self) -> Wakeups | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from stratos.atproto.commit import SignedCommit
+from stratos.atproto.keys import VerifyingKey
 from stratos.atproto.syntax import Did
+from stratos.core.key_history import SigningKeyPeriod
 from tests.api.builders import ADMIN_PASSWORD, SYNC_TOKEN, Answer, Api
 from tests.engine.builders import EDITORS, KAORUKO, REI, SAKURA, WRITERS
 
 NEWCOMER = "did:plc:newcomer"
-POSTS = ["addBoundary", "removeBoundary", "setBoundaries", "enroll", "unenroll"]
+POSTS = ["addBoundary", "removeBoundary", "setBoundaries", "enroll", "unenroll", "rotateSigningKey"]
 
 
 async def admin(api: Api, method: str, body: object, as_: str | None = ADMIN_PASSWORD) -> Answer:
@@ -190,3 +193,28 @@ async def test_enrollments_are_paged_in_did_order(api: Api) -> None:
 async def test_limit_of_the_listing_is_bounded(api: Api, limit: str) -> None:
     answer = await api.get("zone.stratos.admin.listEnrollments", ADMIN_PASSWORD, limit=limit)
     assert (answer.status, answer.body["error"]) == (400, "InvalidRequest")
+
+
+async def test_rotated_key_is_told_by_status_and_signs_what_is_written_from_then_on(api: Api) -> None:
+    former = (await api.get("zone.stratos.enrollment.status", None, did=REI)).body["signingKey"]
+    answer = await admin(api, "rotateSigningKey", {"did": REI})
+    assert (answer.status, answer.body["did"]) == (200, REI)
+    status = (await api.get("zone.stratos.enrollment.status", None, did=REI)).body
+    assert status["signingKey"] == answer.body["signingKey"] != former
+    keys = status["signingKeys"]
+    assert isinstance(keys, list)
+    retired, current = (SigningKeyPeriod.from_json(key) for key in keys)
+    assert (retired.key, current.key, current.retired) == (former, answer.body["signingKey"], None)
+    assert retired.retired is not None
+    await api.create(REI, "after", WRITERS)
+    with api.engine.service.backend.actors.open(REI) as store:
+        assert store is not None
+        block = store.block(store.root().commit)
+    assert block is not None
+    assert SignedCommit.decode(block).verify(VerifyingKey.from_did_key(current.key))
+
+
+async def test_key_of_who_is_not_enrolled_is_not_found(api: Api) -> None:
+    answer = await admin(api, "rotateSigningKey", {"did": NEWCOMER})
+    assert (answer.status, answer.body["error"]) == (404, "NotFound")
+    assert (await admin(api, "rotateSigningKey", {})).status == 400

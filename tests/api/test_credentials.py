@@ -5,8 +5,9 @@ Service spec §2, §7.2; design §4, §5.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from stratos.api.credentials.grants import Grant
 from stratos.api.server import HttpServer
 from stratos.atproto.frames import ErrorFrame, MessageFrame, decode_frame
 from stratos.engine.identity import OutgoingHttp, OutgoingPolicy
+from stratos.resources import lexicon_directory
 from stratos.settings.values import appview_grants
 from tests.api.builders import LOOPBACK, SYNC_TOKEN
 from tests.api.credentials.authorization_server import Network, network
@@ -42,6 +44,11 @@ from tests.engine.builders import EDITORS, POST, REI, SAKURA, WRITERS, Engine, o
 CREATE = "zone.stratos.repo.createRecord"
 GET = "zone.stratos.repo.getRecord"
 STATUS = "zone.stratos.enrollment.status"
+PROCEDURES = sorted(
+    document["id"]
+    for path in lexicon_directory().rglob("*.json")
+    if (document := json.loads(path.read_text()))["defs"].get("main", {}).get("type") == "procedure"
+)
 NEWCOMER = Account("did:plc:newcomer")  # type: ignore[arg-type]  # a DID
 
 
@@ -261,3 +268,26 @@ async def test_session_of_our_pages_reads_and_writes_with_its_csrf_token_only(sc
     assert (await scene.get(rkey, {"Cookie": "theirs=1"})).json()["error"] == "RecordNotFound"
     stale = await scene.get(rkey, {"Cookie": f"{scene.credentials.sessions.cookie_name}=x"})
     assert (stale.status_code, stale.headers["Set-Cookie"]) == (401, scene.credentials.sessions.clear())
+
+
+async def test_no_method_that_changes_something_takes_a_session_without_its_csrf_token(scene: Scene) -> None:
+    issued = scene.credentials.sessions.issue(REI)
+    cookie = {"Cookie": issued.set_cookie.partition(";")[0]}
+    wrong = {**cookie, "X-CSRF-Token": scene.credentials.sessions.csrf_token(replace(issued.session, id="another"))}
+    answered: dict[str, set[str]] = {}
+    for nsid in PROCEDURES:
+        for headers in (cookie, wrong):
+            answer = await scene.client.post(f"/xrpc/{nsid}", json={}, headers=headers)
+            answered.setdefault(answer.json()["error"], set()).add(nsid)
+    served = answered["InvalidCsrfToken"]
+    assert {name.rpartition(".")[2] for name in served} >= {
+        "createRecord",
+        "putRecord",
+        "deleteRecord",
+        "applyWrites",
+        "unenroll",
+    }
+    assert all(nsid.startswith("zone.stratos.admin.") for nsid in answered["AuthRequired"]), "the operator has no session"
+    assert answered.keys() <= {"InvalidCsrfToken", "AuthRequired", "MethodNotImplemented"}
+    revoked = await scene.client.post("/oauth/revoke", headers=cookie)
+    assert (revoked.status_code, revoked.json()["error"]) == (403, "InvalidCsrfToken")

@@ -29,12 +29,14 @@ def enrolled(api: Api) -> Enrollment:
 @pytest.mark.parametrize("viewer", [None, NEWCOMER])
 async def test_status_shows_strangers_neither_boundaries_nor_attestation(api: Api, viewer: str | None) -> None:
     enrollment = enrolled(api)
+    (period,) = api.engine.service.backend.enrollments.signing_keys(REI)
     assert (await api.get(STATUS, viewer, did=REI)).body == {
         "did": REI,
         "enrolled": True,
         "enrolledAt": enrollment.enrolled_at,
         "active": True,
         "signingKey": enrollment.signing_key,
+        "signingKeys": [{"key": enrollment.signing_key, "firstRev": period.first_rev, "createdAt": period.created}],
     }
 
 

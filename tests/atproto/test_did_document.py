@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from stratos.atproto.did_document import pds_endpoint, service_document, service_endpoint, verification_key
+from stratos.atproto.did_document import attesting_key, pds_endpoint, service_document, service_endpoint, verification_key
 from stratos.atproto.keys import Curve, SigningKey
 from stratos.atproto.syntax import Did
 from tests.vectors import reference
@@ -110,3 +110,15 @@ def test_a_pds_entry_without_a_text_endpoint_is_passed_over() -> None:
 def test_what_is_absent_or_malformed_is_not_found(document: dict[str, object]) -> None:
     assert verification_key(document, "atproto") is None
     assert pds_endpoint(document) is None
+
+
+def test_a_former_key_stands_in_the_document_and_still_attests() -> None:
+    former = SigningKey.from_raw(Curve.SECP256K1, b"\x03" * 32).verifying_key
+    document = json.loads(json.dumps(service_document(DID, "atproto_pns", URL, KEY, former)))
+    assert verification_key(document, "atproto") == verification_key(document, "atproto_pns") == KEY
+    assert attesting_key(document, KEY.did_key) == KEY
+    assert attesting_key(document, former.did_key) == former
+    assert attesting_key(document, OTHER_KEY.did_key) is None
+    assert attesting_key(service_document(DID, "atproto_pns", URL, KEY), former.did_key) is None
+    stranger = {**document, "verificationMethod": [*document["verificationMethod"], method("#other", OTHER_KEY.multibase)]}
+    assert attesting_key(stranger, OTHER_KEY.did_key) is None, "a key for something else"

@@ -18,7 +18,7 @@ com.atproto.repo.getRecord com.atproto.repo.listRecords com.atproto.repo.putReco
 com.atproto.sync.getBlob com.atproto.sync.getRecord com.atproto.sync.listBlobs
 zone.stratos.admin.addBoundary zone.stratos.admin.enroll zone.stratos.admin.listEnrollments zone.stratos.admin.publisherRefresh
 zone.stratos.admin.publisherRetry zone.stratos.admin.publisherStatus zone.stratos.admin.removeBoundary
-zone.stratos.admin.setBoundaries zone.stratos.admin.unenroll
+zone.stratos.admin.rotateSigningKey zone.stratos.admin.setBoundaries zone.stratos.admin.unenroll
 zone.stratos.enrollment.status zone.stratos.enrollment.unenroll
 zone.stratos.feed.getAuthorFeed zone.stratos.feed.getPost zone.stratos.feed.getTimeline
 zone.stratos.identity.resolveEnrollments

@@ -84,6 +84,7 @@ def running(
         "STRATOS_ADMIN_PASSWORD": ADMIN_PASSWORD,
         "STRATOS_SYNC_TOKEN": SYNC_TOKEN,
         "APPVIEW_PORT": str(appview_port),
+        "APPVIEW_PUBLIC_URL": f"http://localhost:{appview_port}",
         "HEALTH_PORT": str(indexer_port),
         **(settings or {}),
     }

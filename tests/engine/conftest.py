@@ -10,6 +10,10 @@ import trio
 
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import Engine, open_backend, start_engine
+from tests.engine.shared_store import SharedBackend
+from tests.postgres import postgres_database, postgres_url, service_database
+
+__all__ = ["postgres_database", "postgres_url", "service_database"]
 
 
 @pytest.fixture
@@ -26,3 +30,11 @@ async def engine(backend: SqliteBackend, nursery: trio.Nursery) -> AsyncIterator
     engine = await start_engine(backend, nursery)
     yield engine
     await engine.stop()
+
+
+@pytest.fixture
+def shared(data_dir: Path) -> Iterator[SharedBackend]:
+    """A store that says that other processes use it too."""
+    backend = SharedBackend.of(data_dir)
+    yield backend
+    backend.close()

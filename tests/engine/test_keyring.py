@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
-from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from stratos.atproto.keys import SigningKey
 from stratos.atproto.syntax import Did
-from stratos.engine.keyring import KeyFault, Keyring, load_master_key, load_service_key
+from stratos.engine.key_files import KeyFault
+from stratos.engine.keyring import Keyring
 
 REI, SAKURA = Did("did:plc:rei"), Did("did:plc:sakura")
 
@@ -57,36 +57,29 @@ def test_the_cache_is_bounded_and_forgets() -> None:
     assert keyring.statistics()["opened"] == 0
 
 
-def test_key_files_are_made_once_and_for_their_owner_alone(data_dir: Path) -> None:
-    first = load_service_key(data_dir, None)
-    assert load_service_key(data_dir, None).did_key == first.did_key
-    assert load_master_key(data_dir, None) == load_master_key(data_dir, None)
-    for name in ("signing_key", "master_key"):
-        file = data_dir / name
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert len(file.read_bytes()) == 32
+def test_a_former_master_key_still_opens_and_seals_nothing() -> None:
+    former, fresh = os.urandom(32), os.urandom(32)
+    key = SigningKey.generate_p256()
+    sealed = _keyring(former).seal(REI, key)
+    service_key = SigningKey.generate_secp256k1()
+    both = Keyring(service_key, fresh, [former])
+    assert both.open(REI, sealed).did_key == key.did_key
+    assert _keyring(fresh).open(REI, both.seal(REI, key)).did_key == key.did_key
+    with pytest.raises(KeyFault):
+        _keyring(former).open(REI, both.seal(REI, key))
 
 
-def test_a_key_file_is_durable_with_its_name_before_anything_is_sealed_with_it(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directories: list[bool] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: directories.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
-    load_master_key(data_dir, None)
-    assert directories == [False, True]
+def test_a_key_in_the_form_of_before_opens_with_whichever_key_sealed_it() -> None:
+    master, nonce, key = os.urandom(32), os.urandom(12), SigningKey.generate_p256()
+    sealed = b"\x01" + nonce + AESGCM(master).encrypt(nonce, b"p" + key.raw, REI.encode())
+    assert _keyring(master).open(REI, sealed).did_key == key.did_key
+    assert Keyring(SigningKey.generate_secp256k1(), os.urandom(32), [master]).open(REI, sealed).did_key == key.did_key
+    for keyring, did in ((_keyring(master), SAKURA), (_keyring(), REI)):
+        with pytest.raises(KeyFault):
+            keyring.open(did, sealed)
 
 
-def test_the_setting_wins_over_the_file_and_a_bad_one_is_named(data_dir: Path) -> None:
-    key = SigningKey.generate_secp256k1()
-    assert load_service_key(data_dir, key.raw.hex()).did_key == key.did_key
-    assert not (data_dir / "signing_key").exists()
-    with pytest.raises(KeyFault, match="STRATOS_SIGNING_KEY_HEX"):
-        load_service_key(data_dir, "abc")
-    with pytest.raises(KeyFault, match="STRATOS_MASTER_KEY"):
-        load_master_key(data_dir, "00")
-
-
-def test_a_damaged_key_file_is_refused_by_name(data_dir: Path) -> None:
-    (data_dir / "signing_key").write_bytes(b"short")
-    with pytest.raises(KeyFault, match="signing_key"):
-        load_service_key(data_dir, None)
+def test_a_value_of_one_kind_does_not_pass_for_another() -> None:
+    keyring = _keyring()
+    with pytest.raises(KeyFault):
+        keyring.open(REI, keyring.sealer.seal(b"p" + SigningKey.generate_p256().raw, REI))

@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 import trio
 import trio.testing
 
-from stratos.atproto.keys import SigningKey
 from stratos.atproto.syntax import Did
 from stratos.core.enrollment import Enrollment
 from stratos.engine.firehose import StreamRequest
-from stratos.engine.keyring import Keyring
-from stratos.engine.log_follower import POLL_SECONDS, LogFollower
-from stratos.engine.service import ServiceLimits
-from tests.engine.builders import EDITORS, KAORUKO, REI, SAKURA, WRITERS, Engine, message, start_engine
+from stratos.engine.log_follower import POLL_SECONDS
+from tests.engine.builders import EDITORS, KAORUKO, REI, SAKURA, WRITERS, Engine, message
+from tests.engine.pairs import Pair, pair
 from tests.engine.shared_store import SharedBackend
-
-AT_ONCE = ServiceLimits(read_threads=0)
-"""Reads on the loop, so that virtual time does not run on while a thread works."""
-
-
-@pytest.fixture
-def shared(data_dir: Path) -> Iterator[SharedBackend]:
-    """A store that says that other processes use it too."""
-    backend = SharedBackend.of(data_dir)
-    yield backend
-    backend.close()
-
-
-@dataclass
-class Pair:
-    """Two services on one store; `seen` are the seqs that a subscriber of the first one got."""
-
-    here: Engine
-    there: Engine
-    seen: list[int]
-
-
-@asynccontextmanager
-async def pair(backend: SharedBackend, *, following: bool = True) -> AsyncIterator[Pair]:
-    async with trio.open_nursery() as nursery:
-        service_key, master_key = SigningKey.generate_secp256k1(), os.urandom(32)
-        rings = [Keyring(service_key, master_key) for _ in range(2)]
-        here, there = [await start_engine(backend, nursery, AT_ONCE, keyring=ring, seed=n) for n, ring in enumerate(rings)]
-        seen: list[int] = []
-
-        async def take(frame: bytes) -> None:
-            seen.append(int(str(message(frame).body["seq"])))
-
-        for engine in (here, there):
-            service = engine.service
-            if following:
-                await nursery.start(LogFollower(backend, service.log, reads=service.reads).run)
-        nursery.start_soon(here.service.firehose.serve, StreamRequest(include_commits=True), take)
-        yield Pair(here, there, seen)
-        await here.stop()
-        await there.stop()
-        nursery.cancel_scope.cancel()
 
 
 def logged(backend: SharedBackend) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -24,6 +24,7 @@ from stratos.atproto.syntax import Did, Tid, format_datetime
 from stratos.atproto.tid import tid_from
 from stratos.core.boundaries import Boundary, record_boundaries
 from stratos.core.enrollment import Enrollment
+from stratos.core.key_history import SigningKeyPeriod
 from stratos.core.log_codec import entry_frame
 from stratos.core.log_entry import Action, CommitEntry, EnrollmentAction, EnrollmentEntry, RecordOp
 from stratos.indexer.events import POST_COLLECTION
@@ -65,6 +66,15 @@ class Repo:
     records: dict[str, Record] = field(default_factory=dict)
     blocks: dict[Cid, bytes] = field(default_factory=dict)
     commit: SignedCommit | None = None
+    former: list[SigningKeyPeriod] = field(default_factory=list)
+    """Keys before the present one."""
+    first_rev: Tid | None = None
+    """Of the present key; None for the first one, as services that never rotate say nothing of it."""
+
+    @property
+    def keys(self) -> tuple[SigningKeyPeriod, ...]:
+        """The history of keys, the oldest first."""
+        return (*self.former, SigningKeyPeriod(self.key.did_key, self.first_rev, self.enrollment.enrolled_at))
 
     def car(self) -> bytes:
         """Everything reachable from the head."""
@@ -113,6 +123,17 @@ class ModelService:
         self._log(lambda seq, time: entry_frame(entry, seq, time, rev=repo.commit.rev if repo.commit else None))
         if repo.commit is None:
             self.write(did)
+
+    def rotate_key(self, did: Did, *, log: bool = True) -> None:
+        """Give an account a new key, which signs the next commit; `log=False` loses the frames."""
+        repo, now = self.repos[did], format_datetime(self.now)
+        repo.former = [replace(period, retired=period.retired or now) for period in repo.keys]
+        repo.key = SigningKey.generate_p256()
+        repo.enrollment = replace(repo.enrollment, signing_key=repo.key.did_key)
+        if log:
+            self.enroll(did, *(qualified.rpartition("/")[2] for qualified in repo.enrollment.boundaries))
+        self.write(did, log=log)
+        repo.first_rev = repo.commit.rev if repo.commit else None
 
     def unenroll(self, did: Did) -> None:
         """Remove an account with everything it has."""
@@ -286,6 +307,7 @@ def _status(did: Did, repo: Repo | None) -> dict[str, object]:
         "active": True,
         "enrolledAt": repo.enrollment.enrolled_at,
         "signingKey": repo.key.did_key,
+        **({"signingKeys": [period.as_json() for period in repo.keys]} if repo.former else {}),
     }
 
 

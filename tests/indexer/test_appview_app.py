@@ -10,8 +10,9 @@ from functools import partial
 import httpx
 import trio
 
-from stratos.api.appview import AppviewApp, AppviewIdentity
+from stratos.api.appview import APPVIEW_FRAGMENT, AppviewApp, AppviewIdentity
 from stratos.api.config import ApiConfig
+from stratos.api.credentials import AccountCredentials
 from stratos.api.server import ServerConfig, serve_app
 from stratos.atproto.lexicon import Lexicons
 from stratos.atproto.syntax import Did
@@ -20,6 +21,7 @@ from stratos.indexer.appview_db import AppViewDatabase
 from stratos.indexer.service_client import ServiceClient, ServiceConfig
 from stratos.indexer.viewers import ViewerDirectory
 from stratos.resources import lexicon_directory
+from tests.api.credentials.builders import Account, Clock, Directory, service_token
 from tests.indexer.rows import NOW, apply, position
 from tests.indexer.stratos_model import SERVICE_URL, SYNC_TOKEN, ModelService, boundary, post
 
@@ -51,9 +53,14 @@ class AppView:
 
 @asynccontextmanager
 async def served(
-    database: AppViewDatabase, service: ModelService, *, dev_mode: bool = True, hide: bool = False
+    database: AppViewDatabase,
+    service: ModelService,
+    *accounts: Account,
+    dev_mode: bool = True,
+    hide: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[AppView]:
-    """An AppView of a service on a free port."""
+    """An AppView of a service on a free port; `accounts` have DID documents."""
     async with service.http() as outgoing, trio.open_nursery() as nursery:
         asked = ServiceClient(ServiceConfig(SERVICE_URL, SYNC_TOKEN), outgoing)
         viewers = ViewerDirectory(database, (asked,), max_staleness=timedelta(seconds=60), clock=lambda: NOW)
@@ -63,6 +70,9 @@ async def served(
             viewers,
             lexicons=LEXICONS,
             config=ApiConfig(dev_mode=dev_mode),
+            credentials=AccountCredentials(
+                IDENTITY.did, (APPVIEW_FRAGMENT,), identity=Directory(*accounts), clock=clock or Clock()
+            ),
             hide_boundary_mismatch=hide,
             checks_output=True,
         )
@@ -166,6 +176,33 @@ async def test_who_is_not_known_is_refused_by_the_lexicons_name(appview_db: AppV
         for credential in (None, REI, "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"):
             answer = await appview.get(path, credential)
             assert (answer.status_code, answer.json()["error"]) == (401, "AuthRequired")
+
+
+async def test_an_account_reads_with_a_token_of_its_own_for_this_appview(appview_db: AppViewDatabase) -> None:
+    path, nsid = "/xrpc/zone.stratos.feed.getTimeline", "zone.stratos.feed.getTimeline"
+    clock, rei, kaoruko = Clock(), Account(REI), Account(KAORUKO)
+    async with served(appview_db, populated(appview_db), rei, kaoruko, dev_mode=False, clock=clock) as appview:
+        tokens = [service_token(rei, clock, nsid, aud=f"{IDENTITY.did}{fragment}") for fragment in ("", "#stratos_appview")]
+        for token in tokens:
+            assert await appview.feed("getTimeline", token) == ["sakura", "rei two", "rei one"]
+        assert await appview.feed("getTimeline", service_token(kaoruko, clock, nsid, aud=IDENTITY.did)) == ["kaoruko"]
+        metrics = (await appview.get("/metrics")).text
+        assert "stratos_credentials_service_verified_total 3.0" in metrics
+        for changes in (
+            {"aud": SERVICE_URL},
+            {"aud": "did:web:stratos.test"},
+            {"aud": f"{IDENTITY.did}#stratos"},
+            {"aud": None},
+            {"lxm": "zone.stratos.feed.getPost"},
+            {"lxm": None},
+            {"exp": clock.seconds},
+            {"iss": SAKURA},
+            {"iss": f"{REI}#stratos_appview"},
+        ):
+            answer = await appview.get(path, service_token(rei, clock, nsid, **{"aud": IDENTITY.did, **changes}))
+            assert (answer.status_code, answer.json()["error"]) == (401, "AuthRequired"), changes
+        clock.advance(61)
+        assert (await appview.get(path, tokens[0])).json()["error"] == "AuthRequired", "a token ends with its minute"
 
 
 async def test_a_viewer_whose_boundaries_cannot_be_checked_is_told_to_come_back(appview_db: AppViewDatabase) -> None:

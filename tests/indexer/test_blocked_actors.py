@@ -39,7 +39,7 @@ def due(database: AppViewDatabase) -> BlockedActor:
 def snapshot(service: ModelService) -> Snapshot:
     repo = service.repos[ANN]
     car = read_car(repo.car())
-    return read_snapshot(ANN, RepoBlocks(car.roots[0], car.blocks), repo.key.did_key, format_datetime(NOW))
+    return read_snapshot(ANN, RepoBlocks(car.roots[0], car.blocks), repo.keys, format_datetime(NOW))
 
 
 def mend(database: AppViewDatabase, actor: BlockedActor, fetched: Snapshot) -> Mending:

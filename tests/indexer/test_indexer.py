@@ -103,6 +103,27 @@ async def test_backlog_and_live_events_become_rows(
     assert running.indexer.lag().count == 6
 
 
+async def test_an_account_is_fetched_whole_while_its_key_is_rotated_again_and_again(
+    appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock
+) -> None:
+    async with indexing(service, appview_db) as running:
+        await running.until_in_step()
+        service.create(ANN, key(1), post("never on the stream", "writers"), log=False)
+        rotating = ["zone.stratos.enrollment.status", "zone.stratos.sync.getRepo"]
+
+        def rotate(method: str) -> None:
+            if method in rotating:
+                rotating.remove(method)
+                service.rotate_key(ANN, log=False)
+
+        service.refuse = rotate
+        service.rotate_key(ANN)
+        await running.until_in_step()
+        statistics = running.indexer.statistics()["indexer_resync"]
+    assert len(service.repos[ANN].former) == 3
+    assert (statistics["mended_total"], statistics["failed_total"]) == (1, 0)
+
+
 async def test_a_restart_goes_on_from_the_saved_position(
     appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock
 ) -> None:

@@ -130,7 +130,7 @@ class World:
         if repo is None:
             return None
         car = read_car(repo.car())
-        return read_snapshot(did, RepoBlocks(car.roots[0], car.blocks), repo.key.did_key, format_datetime(NOW))
+        return read_snapshot(did, RepoBlocks(car.roots[0], car.blocks), repo.keys, format_datetime(NOW))
 
     def _note(self, connection: Connection, dids: Sequence[str], listed: Sequence[str]) -> None:
         connection.execute(self.database.queries.note_listed_actors, {"source": SOURCE, "did": list(dids), "rev": list(listed)})

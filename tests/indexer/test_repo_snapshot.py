@@ -16,6 +16,7 @@ from stratos.atproto.dag_cbor import encode
 from stratos.atproto.keys import SigningKey
 from stratos.atproto.mst import Mst
 from stratos.atproto.syntax import Did
+from stratos.core.key_history import SigningKeyPeriod
 from stratos.core.log_entry import Action
 from stratos.indexer.repo_snapshot import InvalidSnapshot, Snapshot, read_snapshot
 from stratos.indexer.service_client import ListedRepo, RepoBlocks, ServiceClient, ServiceConfig, ServiceFault
@@ -47,7 +48,7 @@ def blocks(repo: Repo) -> RepoBlocks:
 
 
 def read(service: ModelService, fetched: RepoBlocks) -> Snapshot:
-    return read_snapshot(ANN, fetched, service.repos[ANN].key.did_key, TIME)
+    return read_snapshot(ANN, fetched, service.repos[ANN].keys, TIME)
 
 
 def test_posts_of_a_sound_repository_are_read(service: ModelService) -> None:
@@ -68,10 +69,10 @@ def test_recorded_repositories_of_the_reference_are_sound(step: int) -> None:
     keys = json.loads(reference("valid/keys.json").read_text())
     car = read_car(reference(f"valid/repo-after-step{step}.car").read_bytes())
     fetched = RepoBlocks(car.roots[0], car.blocks)
-    snapshot = read_snapshot(Did(keys["did"]), fetched, keys["signingKeyDid"], TIME)
+    snapshot = read_snapshot(Did(keys["did"]), fetched, [SigningKeyPeriod(keys["signingKeyDid"], None, TIME)], TIME)
     assert len(snapshot.posts) == {1: 30, 2: 54, 3: 52}[step]
     with pytest.raises(InvalidSnapshot, match="not signed with"):
-        read_snapshot(Did(keys["did"]), fetched, SigningKey.generate_p256().did_key, TIME)
+        read_snapshot(Did(keys["did"]), fetched, [SigningKeyPeriod(SigningKey.generate_p256().did_key, None, TIME)], TIME)
 
 
 def test_another_accounts_repository_is_refused(service: ModelService) -> None:
@@ -109,10 +110,33 @@ def test_a_post_that_is_not_a_record_is_refused(service: ModelService, block: by
         read(service, RepoBlocks(forged.cid, {forged.cid: forged.block, cid: block, **dict(change.created)}))
 
 
+def test_a_repository_is_checked_with_the_key_that_signed_at_its_rev(service: ModelService) -> None:
+    before = blocks(service.repos[ANN])
+    service.rotate_key(ANN)
+    after = blocks(service.repos[ANN])
+    for fetched in (before, after):
+        assert len(read(service, fetched).posts) == 12
+    retired, current = service.repos[ANN].keys
+    for fetched, wrong in ((before, replace(current, first_rev=None)), (after, retired)):
+        with pytest.raises(InvalidSnapshot, match="is not signed with"):
+            read_snapshot(ANN, fetched, [wrong], TIME)
+    with pytest.raises(InvalidSnapshot, match="is not signed with None"):
+        read_snapshot(ANN, before, [current], TIME)
+
+
+@pytest.mark.parametrize("keys", [{}, ["did:key:z"], [{"key": "did:key:z"}], [{"key": "k", "createdAt": "t", "firstRev": "x"}]])
+async def test_a_history_of_keys_that_is_none_is_a_fault(keys: object) -> None:
+    body = {"did": ANN, "enrolled": True, "enrolledAt": TIME, "signingKey": "did:key:z", "signingKeys": keys}
+    http, asked = client(lambda _request: httpx.Response(200, json=body))
+    async with http:
+        with pytest.raises(ServiceFault, match="the status of"):
+            await asked.status(ANN)
+
+
 @pytest.mark.parametrize("signing_key", ["", "did:key:nonsense", "did:plc:x"])
 def test_a_signing_key_that_is_none_is_refused(service: ModelService, signing_key: str) -> None:
     with pytest.raises(InvalidSnapshot):
-        read_snapshot(ANN, blocks(service.repos[ANN]), signing_key, TIME)
+        read_snapshot(ANN, blocks(service.repos[ANN]), [SigningKeyPeriod(signing_key, None, TIME)], TIME)
 
 
 def client(answer: Callable[[httpx.Request], httpx.Response], **limits: int) -> tuple[httpx.AsyncClient, ServiceClient]:
@@ -176,7 +200,7 @@ async def test_an_inactive_or_unknown_account_has_no_status(service: ModelServic
         asked = ServiceClient(ServiceConfig(SERVICE_URL, SYNC_TOKEN), http)
         status = await asked.status(ANN)
         assert status is not None
-        assert status.signing_key == service.repos[ANN].key.did_key
+        assert [period.key for period in status.signing_keys] == [service.repos[ANN].key.did_key]
         assert await asked.status(BOB) is None
     http, asked = client(lambda _request: httpx.Response(200, json={"did": ANN, "enrolled": True, "active": False}))
     async with http:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from stratos.atproto.keys import SigningKey
 from stratos.core.boundaries import Boundary
 from stratos.core.enrollment import Enrollment
 from stratos.core.log_entry import EnrollmentAction, EnrollmentEntry, Proposal
@@ -108,3 +109,42 @@ def test_a_left_out_proposal_changes_no_enrollment(backend: Backend) -> None:
     stale.boundaries = (READERS,)
     assert backend.commit([stale.enrolled()], now=START) == [HeadMoved(repo.did)]
     assert backend.enrollments.get(repo.did) == repo.enrollment()
+
+
+def test_the_history_names_every_key_by_the_rev_of_its_first_commit(storage: Storage) -> None:
+    backend = storage.open()
+    repo = RepoBuilder(did_of("alice"))
+    first = repo.entry()
+    append(backend, repo.proposal(replace(repo.enroll(), first_rev=first.rev), first))
+    old, repo.key = repo.key, SigningKey.generate_p256()
+    second = replace(repo.entry(), signing_key=repo.key.did_key)
+    append(backend, repo.proposal(replace(repo.enroll(sealed_key=b"second"), first_rev=second.rev), second))
+    storage.close()
+    retired, current = storage.open().enrollments.signing_keys(repo.did)
+    assert (retired.key, retired.first_rev, retired.retired) == (old.did_key, first.rev, current.created)
+    assert (current.key, current.first_rev, current.retired) == (repo.key.did_key, second.rev, None)
+
+
+def test_a_key_without_a_known_first_commit_signed_from_the_beginning(backend: Backend) -> None:
+    enroll(backend, ALICE, b"first")
+    assert [period.first_rev for period in backend.enrollments.signing_keys(ALICE.did)] == [None]
+    assert backend.enrollments.signing_keys(did_of("bob")) == []
+
+
+def test_a_commit_signed_with_a_retired_key_is_left_out(backend: Backend) -> None:
+    repo = RepoBuilder(did_of("alice"))
+    append(backend, repo.enrolled())
+    late, former = repo.copy(), repo.key.did_key
+    repo.key = SigningKey.generate_p256()
+    append(backend, repo.proposal(repo.enroll(sealed_key=b"second")))
+    stale = replace(late.entry(), signing_key=former)
+    assert backend.commit([late.proposal(stale)], now=START) == [HeadMoved(repo.did)]
+    append(backend, repo.proposal(replace(repo.entry(), signing_key=repo.key.did_key)))
+
+
+def test_a_commit_may_be_signed_with_the_key_that_its_own_proposal_brings(backend: Backend) -> None:
+    repo = RepoBuilder(did_of("alice"))
+    append(backend, repo.enrolled())
+    repo.key = SigningKey.generate_p256()
+    entry = replace(repo.entry(), signing_key=repo.key.did_key)
+    assert len(append(backend, repo.proposal(repo.enroll(sealed_key=b"second"), entry))) == 2

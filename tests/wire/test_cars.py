@@ -11,6 +11,7 @@ import trio
 
 from stratos.atproto.car import InvalidCar, read_car
 from stratos.atproto.cid import Cid
+from stratos.core.key_history import SigningKeyPeriod
 from stratos.indexer.repo_snapshot import InvalidSnapshot, Snapshot, read_snapshot
 from stratos.indexer.service_client import RepoBlocks, ServiceClient, ServiceConfig, ServiceFault
 from tests.wire import cars
@@ -18,6 +19,7 @@ from tests.wire.cars import ACTOR, KEY, HostileCar, repository
 from tests.wire.cases import check_each, in_batches
 
 INDEXED_AT = "2026-05-28T20:26:41.000Z"
+KEYS = (SigningKeyPeriod(KEY.did_key, None, INDEXED_AT),)
 BATCHES = in_batches(
     {
         "bytes": cars.byte_cases(),
@@ -41,7 +43,7 @@ def snapshot(data: bytes) -> Snapshot:
     car = read_car(data)
     if len(car.roots) != 1:
         raise NotOneRoot(f"{len(car.roots)} roots")
-    return read_snapshot(ACTOR, RepoBlocks(car.roots[0], car.blocks), KEY.did_key, INDEXED_AT)
+    return read_snapshot(ACTOR, RepoBlocks(car.roots[0], car.blocks), KEYS, INDEXED_AT)
 
 
 def test_the_repository_that_all_of_them_are_made_from_is_believed() -> None:
@@ -68,7 +70,7 @@ def test_a_block_that_is_not_what_its_cid_says_is_refused_even_when_hashes_were_
                 continue
             blocks = {**good.blocks, victim: content}
             with pytest.raises(InvalidSnapshot):
-                read_snapshot(ACTOR, RepoBlocks(good.commit, blocks), KEY.did_key, INDEXED_AT)
+                read_snapshot(ACTOR, RepoBlocks(good.commit, blocks), KEYS, INDEXED_AT)
 
 
 async def answer_with(answers: list[bytes], stream: trio.SocketStream) -> None:
@@ -102,7 +104,7 @@ async def fetch(answers: list[bytes]) -> list[Snapshot | str | None]:
         for _ in range(len(answers)):
             try:
                 repo = await client.repo(ACTOR)
-                found.append(None if repo is None else read_snapshot(ACTOR, repo, KEY.did_key, INDEXED_AT))
+                found.append(None if repo is None else read_snapshot(ACTOR, repo, KEYS, INDEXED_AT))
             except (ServiceFault, InvalidSnapshot) as refusal:
                 found.append(str(refusal))
         nursery.cancel_scope.cancel()

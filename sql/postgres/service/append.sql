@@ -7,7 +7,8 @@ SELECT value FROM meta WHERE name = 'last_seq';
 
 -- name: heads
 -- What the log knows of some DIDs, and where their repositories lie. One row each.
-SELECT asked.did, h."commitCid", coalesce(h.rev, ''), coalesce(h.seq, 0), coalesce(e.active = 'true', false), s.version
+SELECT asked.did, h."commitCid", coalesce(h.rev, ''), coalesce(h.seq, 0), coalesce(e.active = 'true', false), s.version,
+    e."signingKeyDid"
 FROM unnest(%s::text[]) AS asked (did)
 LEFT JOIN repo_head AS h ON h.did = asked.did
 LEFT JOIN enrollment AS e ON e.did = asked.did

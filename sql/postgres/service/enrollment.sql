@@ -15,11 +15,12 @@ DELETE FROM enrollment_boundary WHERE did = %s;
 INSERT INTO enrollment_boundary (did, boundary) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING;
 
 -- name: retire_key
-UPDATE signing_key SET retired = %s WHERE did = %s AND retired IS NULL;
+-- A retired key signs nothing any more: all that is left of it is its name.
+UPDATE signing_key SET retired = %s, sealed = '' WHERE did = %s AND retired IS NULL;
 
 -- name: put_key
 -- Also for the key that was retired a moment ago, sealed anew.
-INSERT INTO signing_key (did, "signingKeyDid", sealed, created) VALUES (%s, %s, %s, %s)
+INSERT INTO signing_key (did, "signingKeyDid", sealed, created, "firstRev") VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (did, "signingKeyDid") DO UPDATE SET sealed = excluded.sealed, retired = NULL;
 
 -- name: get
@@ -37,6 +38,9 @@ FROM enrollment AS e
 WHERE e.did > %s AND e.active IN ('true', %s)
 ORDER BY e.did
 LIMIT %s;
+
+-- name: keys
+SELECT "signingKeyDid", "firstRev", created, retired FROM signing_key WHERE did = %s ORDER BY "firstRev";
 
 -- name: count_active
 SELECT count(*) FROM enrollment WHERE active = 'true';

@@ -3,9 +3,10 @@ SELECT value FROM meta WHERE name = 'last_seq';
 
 -- name: head
 -- What the log knows of a DID at this point of the batch. Always one row.
-SELECT h.commitCid, h.rev, h.seq, EXISTS (SELECT 1 FROM enrollment AS e WHERE e.did = ?1 AND e.active = 'true')
+SELECT h.commitCid, h.rev, h.seq, coalesce(e.active = 'true', 0), e.signingKeyDid
 FROM (SELECT ?1 AS did) AS asked
-LEFT JOIN repo_head AS h ON h.did = asked.did;
+LEFT JOIN repo_head AS h ON h.did = asked.did
+LEFT JOIN enrollment AS e ON e.did = asked.did;
 
 -- name: insert_entry
 INSERT INTO log (seq, did, kind, rev, time, views, frame, redo) VALUES (?, ?, ?, ?, ?, ?, ?, ?);

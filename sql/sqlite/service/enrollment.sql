@@ -14,11 +14,12 @@ DELETE FROM enrollment_boundary WHERE did = ?;
 INSERT INTO enrollment_boundary (did, boundary) VALUES (?, ?) ON CONFLICT DO NOTHING;
 
 -- name: retire_key
-UPDATE signing_key SET retired = ? WHERE did = ? AND retired IS NULL;
+-- A retired key signs nothing any more: all that is left of it is its name.
+UPDATE signing_key SET retired = ?, sealed = x'' WHERE did = ? AND retired IS NULL;
 
 -- name: put_key
 -- Also for the key that was retired a moment ago, sealed anew.
-INSERT INTO signing_key (did, signingKeyDid, sealed, created) VALUES (?, ?, ?, ?)
+INSERT INTO signing_key (did, signingKeyDid, sealed, created, firstRev) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (did, signingKeyDid) DO UPDATE SET sealed = excluded.sealed, retired = NULL;
 
 -- name: get
@@ -39,6 +40,9 @@ LIMIT ?;
 
 -- name: count_active
 SELECT count(*) FROM enrollment WHERE active = 'true';
+
+-- name: keys
+SELECT signingKeyDid, firstRev, created, retired FROM signing_key WHERE did = ? ORDER BY firstRev;
 
 -- name: current_key
 SELECT sealed FROM signing_key WHERE did = ? AND retired IS NULL;

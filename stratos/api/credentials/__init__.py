@@ -3,6 +3,7 @@
 Each verifier has the shape of `stratos.api.auth.Verifier`. Decisions: docs/adr/0007-credentials.md.
 """
 
+from stratos.api.credentials.accounts import AccountCredentials
 from stratos.api.credentials.credentials import Credentials, CredentialSettings
 from stratos.api.credentials.dpop import DpopVerifier
 from stratos.api.credentials.grants import AppView, AppviewGrants, Grant
@@ -11,6 +12,7 @@ from stratos.api.credentials.service_token import ServiceTokens, ServiceTokenVer
 from stratos.api.credentials.sessions import CookieSessions, NewSession, Session, SessionVerifier
 
 __all__ = [
+    "AccountCredentials",
     "AppView",
     "AppviewGrants",
     "CookieSessions",

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 
 from stratos.api.auth import Credential, User
@@ -74,7 +75,7 @@ class ServiceTokens:
         self._used = used
 
     async def verify(self, text: str, nsid: str, *, once: bool) -> Issuer:
-        """Who signed the token for a call of `nsid`; with `once` a token that names itself (`jti`) passes but once.
+        """Who signed the token for a call of `nsid`; with `once` a token passes but once: by its `jti`, else by all it says.
 
         Raises XrpcError: 401 for a token that does not hold, 503 where the memory of used tokens is full.
         """
@@ -84,8 +85,8 @@ class ServiceTokens:
             await self._check_signature(token, issuer)
         except MalformedToken as error:
             raise not_authenticated(str(error)) from None
-        if once and (token_id := token.text("jti")) is not None:
-            self._check_first_use(token, issuer, token_id)
+        if once:
+            self._check_first_use(token, issuer)
         return issuer
 
     def _claimed_issuer(self, token: Token, nsid: str) -> Issuer:
@@ -135,7 +136,9 @@ class ServiceTokens:
         except IdentityError:
             raise not_authenticated("Could not resolve issuer DID") from None
 
-    def _check_first_use(self, token: Token, issuer: Issuer, token_id: str) -> None:
+    def _check_first_use(self, token: Token, issuer: Issuer) -> None:
+        named = token.text("jti")
+        token_id = f"jti {named}" if named is not None else f"all {sha256(token.signing_input).hexdigest()}"
         match self._used.use(issuer.did, token_id, until=token.seconds("exp") or 0):
             case Use.AGAIN:
                 raise not_authenticated("Token already used")

@@ -158,5 +158,6 @@ class SessionVerifier:
 
 
 def _cookies(head: RequestHead) -> list[tuple[str, str]]:
-    pairs = (part.partition("=") for part in (head.header(b"cookie") or "").split(";"))
+    # HTTP/2 lets a browser send every cookie as a header of its own (RFC 9113 §8.2.3).
+    pairs = (part.partition("=") for header in head.header_values(b"cookie") for part in header.split(";"))
     return [(name.strip(), value.strip()) for name, _, value in pairs]

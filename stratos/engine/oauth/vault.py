@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from stratos.atproto.syntax import Did
-from stratos.engine.keyring import KeyFault
+from stratos.engine.key_files import KeyFault
 from stratos.engine.oauth.ports import OAuthStore, Sealer, StoreThread
 from stratos.engine.oauth.sealed import Pending, Session, UnreadableValue
 
@@ -20,6 +20,16 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _STATE: Final = "oauth-state:"
 _SESSION: Final = "oauth-session:"
+
+
+def state_context(state: str) -> str:
+    """What an authorization that has begun is sealed to."""
+    return _STATE + state
+
+
+def session_context(did: Did) -> str:
+    """What an account's session is sealed to."""
+    return _SESSION + did
 
 
 class OneThread:
@@ -43,7 +53,7 @@ class Vault:
 
     async def keep_pending(self, state: str, pending: Pending, *, most: int) -> int:
         """Keep an authorization that has begun, and `most` in all; how many that began first had to go."""
-        sealed = self._sealer.seal(pending.encode(), _STATE + state)
+        sealed = self._sealer.seal(pending.encode(), state_context(state))
         return await self._thread(partial(self._store.put_state, state, sealed, pending.expires_at, most=most))
 
     async def take_pending(self, state: str) -> Pending | None:
@@ -52,7 +62,7 @@ class Vault:
         if sealed is None:
             return None
         try:
-            return Pending.decode(self._sealer.open(sealed, _STATE + state))
+            return Pending.decode(self._sealer.open(sealed, state_context(state)))
         except (KeyFault, UnreadableValue) as error:
             log.warning("an authorization that had begun cannot be read", reason=str(error))
             return None
@@ -64,7 +74,7 @@ class Vault:
 
     async def keep_session(self, session: Session, now: datetime) -> None:
         """Keep a session in place of the account's former."""
-        sealed = self._sealer.seal(session.encode(), _SESSION + session.did)
+        sealed = self._sealer.seal(session.encode(), session_context(session.did))
         await self._thread(partial(self._store.put_session, session.did, sealed, now))
 
     async def session(self, did: Did) -> Session | None:
@@ -73,7 +83,7 @@ class Vault:
         if sealed is None:
             return None
         try:
-            return Session.decode(self._sealer.open(sealed, _SESSION + did))
+            return Session.decode(self._sealer.open(sealed, session_context(did)))
         except (KeyFault, UnreadableValue) as error:
             log.warning("an OAuth session cannot be read", did=did, reason=str(error))
             return None

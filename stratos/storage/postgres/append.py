@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did
 from stratos.core.enrollment import Enrollment
+from stratos.core.log_entry import EnrollmentEntry
 from stratos.storage.appending import LoggedCommit, LogHead, LogRow
 from stratos.storage.postgres.actor_schema import ActorSchema, schema_name
 from stratos.storage.postgres.apply import apply_commit
@@ -26,8 +27,14 @@ class GatheredStatements:
         self._schema = schema
         self._heads: dict[str, LogHead] = {}
         self._versions: dict[str, int] = {}
-        for did, commit, rev, seq, enrolled, version in heads:
-            found = LogHead(Cid(commit) if isinstance(commit, bytes) else None, str(rev), int(str(seq)), bool(enrolled))
+        for did, commit, rev, seq, enrolled, version, key in heads:
+            found = LogHead(
+                Cid(commit) if isinstance(commit, bytes) else None,
+                str(rev),
+                int(str(seq)),
+                bool(enrolled),
+                key if isinstance(key, str) else None,
+            )
             self._heads[str(did)] = found
             if isinstance(version, int):
                 self._versions[str(did)] = version
@@ -41,7 +48,7 @@ class GatheredStatements:
             columns = [(row.seq, row.did, row.kind, row.rev, row.time, row.views, row.frame) for row in rows]
             self._add("append.insert_entries", [list(column) for column in zip(*columns, strict=True)])
 
-    def put_enrollment(self, enrollment: Enrollment, sealed_key: bytes | None, time: str) -> None:
+    def put_enrollment(self, entry: EnrollmentEntry, enrollment: Enrollment, time: str) -> None:
         did = enrollment.did
         values = (
             did,
@@ -55,9 +62,9 @@ class GatheredStatements:
         self._add("enrollment.delete_boundaries", (did,))
         if enrollment.boundaries:
             self._add("enrollment.put_boundaries", (did, [*enrollment.boundaries]))
-        if sealed_key is not None:
+        if entry.sealed_key is not None:
             self._add("enrollment.retire_key", (time, did))
-            self._add("enrollment.put_key", (did, enrollment.signing_key, sealed_key, time))
+            self._add("enrollment.put_key", (did, enrollment.signing_key, entry.sealed_key, time, entry.first_rev or ""))
 
     def erase(self, did: Did) -> None:
         for name in ("delete_enrollment", "erase_entries", "queue_purge", "forget_schema"):

@@ -26,6 +26,7 @@ from stratos.storage.sql_consumer_cursors import SqlConsumerCursors
 from stratos.storage.sql_files import SqlFiles
 from stratos.storage.sql_oauth_store import SqlOAuthStore
 from stratos.storage.sql_outbox import SqlOutbox
+from stratos.storage.sql_sealed_values import SqlSealedValues
 
 NODES_PER_STORE: Final = 128
 """Decoded MST nodes kept per actor: some ten paths of a large repository."""
@@ -48,6 +49,7 @@ class PostgresBackend:
         self._enrollments = PostgresEnrollments(database)
         self._cursors = SqlConsumerCursors(database)
         self._oauth = SqlOAuthStore(database)
+        self._sealed = SqlSealedValues(database)
         self._outbox = SqlOutbox(database)
         self._purge_unfinished = False
 
@@ -111,6 +113,11 @@ class PostgresBackend:
     def oauth(self) -> SqlOAuthStore:
         """OAuth sessions and states, sealed."""
         return self._oauth
+
+    @property
+    def sealed(self) -> SqlSealedValues:
+        """Everything that is sealed under the master key."""
+        return self._sealed
 
     @property
     def outbox(self) -> SqlOutbox:

@@ -11,9 +11,10 @@ from typing import Final
 
 from psycopg.rows import TupleRow
 
-from stratos.atproto.syntax import Did
+from stratos.atproto.syntax import Did, Tid
 from stratos.core.boundaries import Boundary
 from stratos.core.enrollment import Enrollment
+from stratos.core.key_history import SigningKeyPeriod
 from stratos.storage.postgres.database import PostgresDatabase
 
 CACHED_ENROLLMENTS: Final = 10_000
@@ -60,6 +61,12 @@ class PostgresEnrollments:
     def sealed_key(self, did: Did) -> bytes | None:
         """The account's current sealed signing key."""
         return self._read(did).sealed_key
+
+    def signing_keys(self, did: Did) -> list[SigningKeyPeriod]:
+        """Every key that the account has signed with here, the oldest first."""
+        with self._database.read(f"reading the keys of {did}") as connection:
+            rows = connection.execute(self._database.sql["enrollment.keys"], (did,)).fetchall()
+        return [SigningKeyPeriod(key, Tid(rev) if rev else None, created, retired) for key, rev, created, retired in rows]
 
     def changed(self, did: Did) -> None:
         """This process has changed, or may have changed, the DID's rows: what was read before does not hold any more."""

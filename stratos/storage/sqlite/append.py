@@ -9,7 +9,7 @@ from datetime import datetime
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did
 from stratos.core.enrollment import Enrollment
-from stratos.core.log_entry import Proposal
+from stratos.core.log_entry import EnrollmentEntry, Proposal
 from stratos.storage.appending import Batch, LogHead, LogRow
 from stratos.storage.appending import append_batch as append_to
 from stratos.storage.sql_files import Statements
@@ -31,8 +31,8 @@ class _Target:
         self._sql = sql
 
     def head(self, did: Did) -> LogHead:
-        commit, rev, seq, enrolled = self._connection.execute(self._sql["append.head"], (did,)).fetchone()
-        return LogHead(None if commit is None else Cid(commit), rev or "", seq or 0, bool(enrolled))
+        commit, rev, seq, enrolled, key = self._connection.execute(self._sql["append.head"], (did,)).fetchone()
+        return LogHead(None if commit is None else Cid(commit), rev or "", seq or 0, bool(enrolled), key)
 
     def insert_rows(self, rows: Sequence[LogRow]) -> None:
         self._connection.executemany(
@@ -40,8 +40,8 @@ class _Target:
             [(row.seq, row.did, row.kind, row.rev, row.time, row.views, row.frame, row.redo) for row in rows],
         )
 
-    def put_enrollment(self, enrollment: Enrollment, sealed_key: bytes | None, time: str) -> None:
-        put_enrollment(self._connection, self._sql, enrollment, sealed_key, time)
+    def put_enrollment(self, entry: EnrollmentEntry, enrollment: Enrollment, time: str) -> None:
+        put_enrollment(self._connection, self._sql, entry, enrollment, time)
 
     def erase(self, did: Did) -> None:
         for statement in ("unenroll.delete_enrollment", "unenroll.erase_entries", "unenroll.queue_purge"):

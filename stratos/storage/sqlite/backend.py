@@ -17,6 +17,7 @@ from stratos.storage.sql_consumer_cursors import SqlConsumerCursors
 from stratos.storage.sql_files import SqlFiles
 from stratos.storage.sql_oauth_store import SqlOAuthStore
 from stratos.storage.sql_outbox import SqlOutbox
+from stratos.storage.sql_sealed_values import SqlSealedValues
 from stratos.storage.sqlite.actor_database import ActorSchema
 from stratos.storage.sqlite.actor_stores import SqliteActorStores, StoreLimits
 from stratos.storage.sqlite.append import append_batch
@@ -55,6 +56,7 @@ class SqliteBackend:
         self._cursors = SqlConsumerCursors(database)
         self._outbox = SqlOutbox(database)
         self._oauth = SqlOAuthStore(database)
+        self._sealed = SqlSealedValues(database)
         self._actors = SqliteActorStores(
             directory / "actors",
             schema,
@@ -125,6 +127,11 @@ class SqliteBackend:
     def oauth(self) -> SqlOAuthStore:
         """OAuth sessions and states, sealed."""
         return self._oauth
+
+    @property
+    def sealed(self) -> SqlSealedValues:
+        """Everything that is sealed under the master key."""
+        return self._sealed
 
     @property
     def outbox(self) -> SqlOutbox:

@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
-from stratos.atproto.syntax import Did
+from stratos.atproto.syntax import Did, Tid
 from stratos.core.boundaries import Boundary
 from stratos.core.enrollment import Enrollment
+from stratos.core.key_history import SigningKeyPeriod
+from stratos.core.log_entry import EnrollmentEntry
 from stratos.storage.sql_files import Statements
 from stratos.storage.sqlite.enrollment_cache import EnrollmentCache, Held
 from stratos.storage.sqlite.service_database import ServiceDatabase
@@ -63,6 +65,12 @@ class SqliteEnrollments:
         """The account's current sealed signing key."""
         return self._held(did).sealed_key
 
+    def signing_keys(self, did: Did) -> list[SigningKeyPeriod]:
+        """Every key that the account has signed with here, the oldest first."""
+        with self._database.read(f"reading the keys of {did}") as connection:
+            rows = connection.execute(self._database.sql["enrollment.keys"], (did,)).fetchall()
+        return [SigningKeyPeriod(key, Tid(rev) if rev else None, created, retired) for key, rev, created, retired in rows]
+
     def statistics(self) -> Mapping[str, int]:
         """Gauges: active enrollments when they were last counted, those in memory and their limit."""
         return {"active": self._counted, "cached": len(self._cache), "cached_limit": self._cached_limit}
@@ -79,9 +87,9 @@ class SqliteEnrollments:
 
 
 def put_enrollment(
-    connection: sqlite3.Connection, sql: Statements, enrollment: Enrollment, sealed_key: bytes | None, time: str
+    connection: sqlite3.Connection, sql: Statements, entry: EnrollmentEntry, enrollment: Enrollment, time: str
 ) -> None:
-    """Upsert an enrollment whole; `sealed_key`, if given, becomes the current key and the one before it is retired at `time`."""
+    """Upsert an entry's enrollment whole; its sealed key, if any, becomes current, the former is retired at `time`."""
     did = enrollment.did
     connection.execute(
         sql["enrollment.put"],
@@ -96,9 +104,10 @@ def put_enrollment(
     )
     connection.execute(sql["enrollment.delete_boundaries"], (did,))
     connection.executemany(sql["enrollment.put_boundary"], [(did, boundary) for boundary in enrollment.boundaries])
-    if sealed_key is not None:
+    if entry.sealed_key is not None:
         connection.execute(sql["enrollment.retire_key"], (time, did))
-        connection.execute(sql["enrollment.put_key"], (did, enrollment.signing_key, sealed_key, time))
+        values = (did, enrollment.signing_key, entry.sealed_key, time, entry.first_rev or "")
+        connection.execute(sql["enrollment.put_key"], values)
 
 
 def _enrollment(row: _EnrollmentRow) -> Enrollment:

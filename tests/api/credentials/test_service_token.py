@@ -345,6 +345,18 @@ async def test_token_for_a_write_or_a_subscription_is_good_for_one(scene: Scene,
     assert await scene.verifier.verify(bearer(another, nsid), nsid) == User(REI)
 
 
+@pytest.mark.parametrize("nsid", [CREATE, SUBSCRIBE])
+async def test_token_without_a_name_of_its_own_is_good_for_one_as_well(scene: Scene, nsid: str) -> None:
+    token = scene.token(nsid, jti=None)
+    assert await scene.verifier.verify(bearer(token, nsid), nsid) == User(REI)
+    assert await scene.message(token, nsid) == "Token already used"
+    signed_again = minted(scene.rei.key, service_claims(REI, scene.clock, nsid, jti=None))
+    assert signed_again != token, "another signature of the same words"
+    assert await scene.message(signed_again, nsid) == "Token already used"
+    scene.clock.advance(1)
+    assert await scene.verifier.verify(bearer(scene.token(nsid, jti=None), nsid), nsid) == User(REI)
+
+
 async def test_another_issuer_may_use_the_same_jti(scene: Scene) -> None:
     for account in (scene.rei, scene.sakura):
         token = service_token(account, scene.clock, CREATE, jti="same")

@@ -126,6 +126,14 @@ async def test_planted_second_cookie_is_refused(clock: Clock) -> None:
     assert error.status == 401
 
 
+async def test_cookies_in_headers_of_their_own_are_read_alike(clock: Clock) -> None:
+    mine, theirs = (sent_back(sessions(clock).issue(did).set_cookie) for did in (REI, SAKURA))
+    verifier = SessionVerifier(sessions(clock))
+    assert await verifier.verify(head(headers=[("Cookie", "theme=dark"), ("Cookie", mine)]), GET) == User(REI)
+    error = await refused(verifier, head(headers=[("Cookie", theirs), ("Cookie", mine)]))
+    assert error.status == 401
+
+
 async def test_change_needs_the_csrf_token_of_the_session(clock: Clock) -> None:
     issued, other = sessions(clock).issue(REI), sessions(clock).issue(REI)
     cookie = sent_back(issued.set_cookie)

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from stratos.atproto.syntax import Did
-from stratos.engine.keyring import KeyFault
+from stratos.engine.key_files import KeyFault
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from stratos.atproto.data_model import from_json
 from stratos.core.attestation import verify_attestation
+from stratos.core.enrollment import Enrollment
 from stratos.core.enrollment_record import parse_enrollment_record
 from stratos.engine.publisher.marks import SESSION, SWEEP
 from stratos.storage.outbox_port import AccountWork, Mark
@@ -424,3 +425,22 @@ async def test_the_record_is_valid_data_of_the_protocol(house: House, oauth: Sig
     assert isinstance(attestation, dict)
     assert isinstance(attestation["sig"], bytes)
     assert len(attestation["sig"]) == 64
+
+
+async def test_a_new_signing_key_is_published_with_a_fresh_attestation(
+    house: House, oauth: Signed, autojump_clock: MockClock
+) -> None:
+    await enrolled(house, oauth)
+    rotated = await house.engine.service.key_rotation.rotate(REI)
+    assert isinstance(rotated, Enrollment)
+    await house.settle(oauth.client)
+    record = parse_enrollment_record(oauth.network.model.records[REI, ENROLLMENT_PATH])
+    assert record is not None
+    assert record.signing_key == rotated.signing_key
+    assert verify_attestation(
+        record.attestation,
+        service_key=house.engine.service.service_key,
+        did=REI,
+        boundaries=record.boundaries,
+        signing_key=rotated.signing_key,
+    )
