@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from stratos.atproto.syntax import Did, Tid, format_datetime
-from stratos.engine.supervisor import describe
+from stratos.core.fault_text import describe
 from stratos.indexer.appview_db import Connection, is_outage
 from stratos.indexer.appview_sql import AppViewQueries
 from stratos.indexer.events import CommitEvent, EnrollmentEvent, Event, MalformedEvent

@@ -14,8 +14,8 @@ import structlog
 import trio
 
 from stratos.atproto.syntax import Did, format_datetime
-from stratos.engine.backoff import BackoffPolicy
-from stratos.engine.supervisor import describe
+from stratos.core.backoff import BackoffPolicy
+from stratos.core.fault_text import describe
 from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable
 from stratos.indexer.blocked_actors import BlockedActor, BlockedActors, Mending
 from stratos.indexer.repo_snapshot import InvalidSnapshot, Snapshot, read_snapshot
