@@ -80,7 +80,7 @@ class HttpxFetch:
                 ) as response:
                     if response.headers.get("content-encoding", "identity").lower() != "identity":
                         raise NoAnswer(f"{request.url} answers in an encoding that was not asked for")
-                    await read_chunks(response.aiter_raw(), take)
+                    await read_chunks(response.aiter_bytes(), take)
         except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as error:
             raise NoAnswer(f"{request.method} {request.url}: {describe(error)}") from error
         return HttpAnswer(response.status_code, dict(response.headers.items()), bytes(body))
