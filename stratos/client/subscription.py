@@ -98,12 +98,15 @@ class Subscription:
                 raise StopAsyncIteration from None
             raise self._ended from None
         self._cursor = batch.cursor
+        self._batches += 1
+        self._events += len(batch.events)
+        self._malformed += sum(isinstance(event, MalformedEvent) for event in batch.events)
         return batch
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges and counters of the connection, the buffer and what was handed over."""
         return {
-            "position": self._position,
+            "cursor": self._cursor,
             "batches_total": self._batches,
             "events_total": self._events,
             "malformed_total": self._malformed,
@@ -178,9 +181,6 @@ class Subscription:
         """Wait until the batch is taken; only then does the position move."""
         await self._send.send(Batch(tuple(events), position))
         self._position = position
-        self._batches += 1
-        self._events += len(events)
-        self._malformed += sum(isinstance(event, MalformedEvent) for event in events)
 
 
 @asynccontextmanager
