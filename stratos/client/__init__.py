@@ -63,6 +63,7 @@ from stratos.core.enrollment_record import service_did_to_rkey
 from stratos.core.log_entry import Action, EnrollmentAction
 from stratos.core.stream_events import EnrollmentEvent, MalformedEvent, OutdatedCursor
 from stratos.core.stubs import Source
+from stratos.core.stubs import parse_source as parse_stub
 from stratos.transport.frame_stream import StreamLimits
 from stratos.transport.websocket import SocketLimits
 
@@ -140,6 +141,7 @@ __all__ = [
     "get_enrollment_by_service_did",
     "open_fetch",
     "parse_did",
+    "parse_stub",
     "resolve_service_signing_key",
     "resolve_service_url",
     "resolve_user_signing_key",

@@ -84,9 +84,11 @@ class StratosClient:
         return cls(XrpcHost(service_url, fetch, credentials=credentials))
 
     @classmethod
-    def through_pds(cls, pds_url: str, fetch: Fetch, service: Did, *, fragment: str = STRATOS_FRAGMENT) -> StratosClient:
-        """Call the service through the account's PDS, which mints the tokens; `fetch` is signed in there."""
-        return cls(XrpcHost(pds_url, fetch, proxy=f"{service}#{fragment}"))
+    def through_pds(
+        cls, pds_url: str, fetch: Fetch, service: Did, *, credentials: Credentials | None = None, fragment: str = STRATOS_FRAGMENT
+    ) -> StratosClient:
+        """Call the service through the account's PDS, which mints the tokens; `fetch` or `credentials` is signed in there."""
+        return cls(XrpcHost(pds_url, fetch, credentials=credentials, proxy=f"{service}#{fragment}"))
 
     async def create_record(
         self, repo: Did, collection: str, record: Record, *, rkey: str | None = None, swap_commit: Cid | None = None
