@@ -36,6 +36,7 @@ from stratos.client import (
     XrpcHost,
     get_enrollment_by_service_did,
     parse_did,
+    resolve_service,
     subscribe,
 )
 
@@ -129,24 +130,27 @@ async def main() -> None:
     parser.add_argument("account", help="handle or DID")
     parser.add_argument("service", type=parse_did, help="DID of the Stratos service")
     parser.add_argument("--through-pds", action="store_true", help="send the records through the PDS")
+    parser.add_argument("--development", action="store_true", help="the service may be a did:web of localhost, asked without TLS")
     arguments = parser.parse_args()
     async with httpx.AsyncClient() as http:
         fetch = HttpxFetch(http)
         did, access = await sign_in(arguments.pds, fetch, arguments.account, os.environ.get("PDS_PASSWORD", ""))
         enrollment = await find_service(did, arguments.pds, arguments.service)
         print(f"enrolled at {enrollment.service}, boundaries {', '.join(enrollment.boundaries)}")
+        # Tokens go to the address in the service's own document: the one in a record is the claim of who wrote the record.
+        published = await resolve_service(arguments.service, allow_localhost=arguments.development)
         tokens = service_tokens(arguments.pds, fetch, access, arguments.service)
         if arguments.through_pds:
             stratos = StratosClient.through_pds(arguments.pds, fetch, arguments.service, credentials=access)
         else:
-            stratos = StratosClient.direct(enrollment.service, fetch, tokens)
+            stratos = StratosClient.direct(published.url, fetch, tokens)
         status = await stratos.enrollment_status(did)
         print(f"active: {status.active}, since {status.enrolled_at}")
         boundary = enrollment.boundaries[0]
         uri = await write_and_read(stratos, did, boundary)
         await write_a_batch(stratos, did, boundary)
         await ask_for_what_is_not_there(stratos, did)
-        cursor = await follow(enrollment.service, tokens, did, uri)
+        cursor = await follow(published.url, tokens, did, uri)
         print(f"seen {uri}, cursor {cursor}")
 
 

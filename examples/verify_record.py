@@ -33,7 +33,7 @@ from stratos.client import (
     open_fetch,
     parse_did,
     parse_stub,
-    resolve_service_signing_key,
+    resolve_service,
     user_signing_key,
     verify_attestation,
     verify_stub,
@@ -79,19 +79,19 @@ async def verify(pds: XrpcHost, account: str, uri: AtUri, reader: XrpcHost, *, a
         if source is None:
             raise VerificationFailed("what stands there is no stub")
         service = parse_did(source.service)
-    with check(f"{service} publishes its key"):
-        service_key = await resolve_service_signing_key(service, allow_localhost=allow_localhost)
+    with check(f"{service} publishes its address and its key"):
+        published = await resolve_service(service, allow_localhost=allow_localhost)
     with check("the account is enrolled there, as the service attests"):
         enrollment = await get_enrollment_by_service_did(did, pds, service)
         if enrollment is None:
             raise VerificationFailed("the PDS has no enrollment record for the service")
-        verify_attestation(did, enrollment, service_key)
+        verify_attestation(did, enrollment, published.signing_key)
     print(f"          boundaries: {', '.join(enrollment.boundaries) or 'none'}")
     with check("the record is what the account signed"):
         key = user_signing_key(enrollment.signing_key)
         tokens = ServiceTokens(reader, service, clock=time.time)
         async with open_fetch() as fetch:
-            host = XrpcHost(enrollment.service, fetch, credentials=tokens)
+            host = XrpcHost(published.url, fetch, credentials=tokens)
             verified = await fetch_and_verify_record(host, did, collection, rkey, user_signing_key=key)
     print(f"          level: {verified.level}, rev {verified.rev}, commit {verified.commit}")
     with check("the stub stands for this very record"):

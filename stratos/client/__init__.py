@@ -36,6 +36,13 @@ from stratos.client.errors import (
     XrpcFailure,
 )
 from stratos.client.http import Fetch, HttpAnswer, HttpRequest, HttpxFetch, open_fetch
+from stratos.client.published_keys import (
+    PublishedService,
+    resolve_service,
+    resolve_service_signing_key,
+    resolve_user_signing_key,
+    user_signing_key,
+)
 from stratos.client.records import Create, Delete, StratosClient, Update
 from stratos.client.routing import (
     ServiceFetchHandler,
@@ -45,7 +52,6 @@ from stratos.client.routing import (
 )
 from stratos.client.scopes import ALL_ACTIONS, STRATOS_SCOPES, build_collection_scope, build_stratos_scopes
 from stratos.client.service_tokens import ServiceTokens
-from stratos.client.signing_keys import resolve_service_signing_key, resolve_user_signing_key, user_signing_key
 from stratos.client.stream_events import CommitEvent, ConsumerTooSlow, Gap, RecordChange, StreamEvent
 from stratos.client.subscription import Batch, Subscription, SubscriptionConfig, subscribe
 from stratos.client.verification import (
@@ -104,6 +110,7 @@ __all__ = [
     "NoAnswer",
     "NotProxied",
     "OutdatedCursor",
+    "PublishedService",
     "Record",
     "RecordChange",
     "RecordPage",
@@ -142,6 +149,7 @@ __all__ = [
     "open_fetch",
     "parse_did",
     "parse_stub",
+    "resolve_service",
     "resolve_service_signing_key",
     "resolve_service_url",
     "resolve_user_signing_key",

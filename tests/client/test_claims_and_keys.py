@@ -19,6 +19,7 @@ from stratos.client import (
     StratosEnrollment,
     VerificationFailed,
     VerifyingKey,
+    resolve_service,
     resolve_service_signing_key,
     resolve_user_signing_key,
     verify_attestation,
@@ -130,6 +131,14 @@ async def test_the_key_of_a_service_is_in_the_document_at_its_own_host() -> None
     script = answering(document())
     assert await resolve_service_signing_key(SERVICE, fetch=script.fetch()) == KEY
     assert [str(asked.url) for asked in script.asked] == ["https://stratos.example.com/.well-known/did.json"]
+
+
+async def test_where_a_service_answers_stands_in_the_same_document() -> None:
+    published = await resolve_service(SERVICE, fetch=answering(document()).fetch())
+    assert (published.did, published.url, published.signing_key) == (SERVICE, SERVICE_URL, KEY)
+    for incomplete in (document(service=[]), document(verificationMethod=[])):
+        with pytest.raises(KeyUnavailable, match="DID document has no"):
+            await resolve_service(SERVICE, fetch=answering(incomplete).fetch())
 
 
 async def test_localhost_is_asked_only_where_that_is_allowed() -> None:

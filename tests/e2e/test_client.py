@@ -283,7 +283,7 @@ async def test_verify_record_prints_every_check_and_its_verdict(service: Service
 @pytest.mark.parametrize("options", [[], ["--through-pds"]])
 async def test_the_tour_of_the_library_runs(service: Service, options: list[str]) -> None:
     async with enrolled(service, "tourist") as member:
-        done = await run_example("client_tour.py", member, service.did, *options)
+        done = await run_example("client_tour.py", member, service.did, "--development", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "refused: 400 RecordNotFound (Record not found), again in None s" in done.stdout
         assert f"seen at://{member.did}/{POST}/" in done.stdout
