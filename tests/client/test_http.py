@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -53,6 +53,22 @@ async def test_an_answer_that_does_not_come_is_given_up_in_time() -> None:
         async with server(*answer, hang=True) as url:
             with pytest.raises(NoAnswer):
                 await get(url, seconds=0.2)
+
+
+async def test_an_answer_that_comes_by_drops_is_given_up_in_time() -> None:
+    async def drip(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(OK + b"content-length: 100\r\n\r\n")
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(b"x")
+                    await trio.sleep(0.02)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, drip, 0, host="127.0.0.1"))
+        with pytest.raises(NoAnswer, match="TooSlowError"):
+            await get(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/x", seconds=0.3)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

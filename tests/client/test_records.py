@@ -50,6 +50,20 @@ async def test_a_record_is_created_under_our_own_method_name() -> None:
     assert script.body() == {"repo": ALICE, "collection": POST, "record": record}
 
 
+async def test_a_write_asks_for_a_token_of_its_own_and_a_reading_for_one_of_its_method() -> None:
+    asked: list[tuple[str, bool]] = []
+
+    class Asked:
+        async def authorization(self, nsid: str, *, once: bool) -> str:
+            asked.append((nsid, once))
+            return "Bearer x"
+
+    stratos = StratosClient.direct(SERVICE_URL, answering({**WRITTEN, **VIEW}).fetch(), Asked())
+    await stratos.get_record(ALICE, POST, "a")
+    await stratos.create_record(ALICE, POST, post())
+    assert asked == [("zone.stratos.repo.getRecord", False), ("zone.stratos.repo.createRecord", True)]
+
+
 async def test_a_put_names_what_must_stand_there() -> None:
     script = answering(WRITTEN)
     for swap, sent in ((CID, {"swapRecord": str(CID)}), ("absent", {"swapRecord": None}), (None, {})):
