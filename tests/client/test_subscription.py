@@ -254,10 +254,11 @@ async def test_a_batch_that_was_not_taken_is_not_passed_when_the_connection_brea
             raise RuntimeError("a bug of a library")
 
     server = Breaking([[*frames, b"\xff"], frames])
-    async with following(server) as stream:
+    config = SubscriptionConfig(limits=StreamLimits(batch_frames=1), backoff=QUICK.backoff)
+    async with following(server, config=config) as stream:
         events = list((await anext(stream)).events)
         first = stream.cursor
-        await trio.sleep(10)  # virtual: by now the first connection broke, and the batch with the commits was never taken
+        await trio.sleep(10)  # virtual: by now the first connection broke, and the commit in hand was never taken
         events += await taken(stream, len(frames) - len(events))
     assert seqs(events) == [seq for seq, _ in service.log]
     assert server.cursors() == [0, first]
