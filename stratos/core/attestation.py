@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stratos.atproto.dag_cbor import DataModel, InvalidDagCbor, encode
-from stratos.atproto.data_model import Json, to_json
+from stratos.atproto.data_model import InvalidData, Json, from_json, to_json
 from stratos.atproto.keys import SigningKey, VerifyingKey
 from stratos.atproto.syntax import Did
 from stratos.core.boundaries import Boundary
@@ -26,6 +26,15 @@ class Attestation:
     def as_json(self) -> Json:
         """The object as it stands in a JSON answer: `sig` as `$bytes`."""
         return to_json(self.as_data())
+
+
+def parse_attestation(value: object) -> Attestation | None:
+    """Read an attestation object in the data model or in JSON; None for anything else. Never raises, and verifies nothing."""
+    match value:
+        case {"sig": sig, "signingKey": str(signing_key)}:
+            signature = _signature(sig)
+            return None if signature is None else Attestation(signature, signing_key)
+    return None
 
 
 def attestation_payload(did: Did, boundaries: Iterable[Boundary], signing_key: str) -> bytes:
@@ -62,3 +71,13 @@ def verify_attestation(
 
 def _utf16_units(text: str) -> bytes:
     return text.encode("utf-16-be", "surrogatepass")
+
+
+def _signature(value: object) -> bytes | None:
+    """The bytes of a `sig`, given as bytes or as `{"$bytes": …}`."""
+    if isinstance(value, dict):
+        try:
+            value = from_json(value)
+        except InvalidData:
+            return None
+    return value if isinstance(value, bytes) else None

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stratos.atproto.dag_cbor import DataModel
-from stratos.atproto.data_model import InvalidData, from_json
 from stratos.atproto.syntax import Did, Rkey
-from stratos.core.attestation import Attestation
+from stratos.core.attestation import Attestation, parse_attestation
 from stratos.core.boundaries import Boundary, domain_value
 from stratos.core.record_rules import ENROLLMENT
 
@@ -59,23 +58,13 @@ def parse_enrollment_record(record: object) -> EnrollmentRecord | None:
             "service": str(service),
             "signingKey": str(signing_key),
             "createdAt": str(created_at),
-            "attestation": {"sig": sig, "signingKey": str(service_key)},
+            "attestation": dict(attested),
         }:
-            signature = _signature(sig)
-            if signature is None:
+            attestation = parse_attestation(attested)
+            if attestation is None:
                 return None
             listed = record.get("boundaries") if isinstance(record, dict) else None
             values = map(domain_value, listed if isinstance(listed, list) else ())
             boundaries = tuple(value for value in values if value is not None)
-            return EnrollmentRecord(service, boundaries, signing_key, Attestation(signature, service_key), created_at)
+            return EnrollmentRecord(service, boundaries, signing_key, attestation, created_at)
     return None
-
-
-def _signature(value: object) -> bytes | None:
-    """The bytes of a `sig`, given as bytes or as `{"$bytes": …}`."""
-    if isinstance(value, dict):
-        try:
-            value = from_json(value)
-        except InvalidData:
-            return None
-    return value if isinstance(value, bytes) else None

@@ -13,13 +13,14 @@ import structlog
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from stratos.core.fault_text import describe
+
 INITIAL_BACKOFF_SECONDS: Final = 0.5
 MAX_BACKOFF_SECONDS: Final = 30.0
 RESTART_BUDGET: Final = 5
 BUDGET_WINDOW_SECONDS: Final = 300.0
 LEAST_JITTER: Final = 0.5
 """A backoff is drawn uniformly between this share of the full delay and the full delay."""
-LAST_ERROR_CHARACTERS: Final = 300
 _MOST_DOUBLINGS: Final = 64
 """Keeps the power of two within a float, whatever the restart budget."""
 
@@ -172,15 +173,3 @@ class _Supervised(trio.TaskStatus[object]):
 
     def statistics(self) -> TaskStatistics:
         return TaskStatistics(self.name, self.state, self.restarts, self.last_error)
-
-
-def describe(error: BaseException) -> str:
-    """One line that names an error, or every error in a group; at most LAST_ERROR_CHARACTERS."""
-    line = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in _leaves(error))
-    return " ".join(line.split())[:LAST_ERROR_CHARACTERS]
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for member in error.exceptions for leaf in _leaves(member)]
-    return [error]

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from stratos.atproto.syntax import format_datetime
-from stratos.engine.supervisor import describe
+from stratos.core.fault_text import describe
 from stratos.indexer.appview_sql import AppViewQueries, AppViewSql
 
 _SCHEMA_NAME: Final = re.compile("[A-Za-z_]{1,63}")

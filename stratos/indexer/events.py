@@ -6,33 +6,43 @@ operation or per commit, qualified message types, enrollments without `seq`. Sou
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, TypeAlias
 
 from stratos.atproto.cid import Cid
 from stratos.atproto.dag_cbor import MAX_INTEGER, DataModel, InvalidDagCbor, decode_own
 from stratos.atproto.frames import ErrorFrame, InvalidFrame, MessageFrame, decode_frame, encode_message
-from stratos.atproto.syntax import (
-    Did,
-    InvalidSyntax,
-    Tid,
-    format_datetime,
-    parse_datetime,
-    parse_did,
-    parse_nsid,
-    parse_rkey,
-    parse_tid,
+from stratos.atproto.syntax import Did, Tid, parse_did, parse_nsid, parse_rkey
+from stratos.core.log_entry import Action
+from stratos.core.stream_events import (
+    EnrollmentEvent,
+    MalformedEvent,
+    MalformedMessage,
+    OutdatedCursor,
+    Record,
+    event_of,
+    normal_datetime,
+    read_tid,
+    seq_of,
+    text_of,
+    time_of,
 )
-from stratos.core.log_entry import Action, EnrollmentAction
+
+__all__ = [
+    "POST_COLLECTION",
+    "CommitEvent",
+    "EnrollmentEvent",
+    "Event",
+    "MalformedEvent",
+    "OutdatedCursor",
+    "PostChange",
+    "Record",
+    "decode_event",
+    "normal_datetime",
+]
 
 POST_COLLECTION: Final = "zone.stratos.feed.post"
-OUTDATED_CURSOR: Final = "OutdatedCursor"
 _OWN_COMMIT: Final = encode_message("#commit", b"")
-_is_normal_datetime: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z").fullmatch
-
-Record: TypeAlias = dict[str, DataModel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,40 +75,7 @@ class CommitEvent:
     requests: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EnrollmentEvent:
-    """An enrollment change. `seq` is None in old shapes; `rev` is the head of the actor's repository at that moment, if told."""
-
-    seq: int | None
-    did: Did
-    action: EnrollmentAction
-    time: str
-    service_url: str | None
-    boundaries: tuple[str, ...]
-    rev: Tid | None
-
-
-@dataclass(frozen=True, slots=True)
-class MalformedEvent:
-    """A frame that cannot be applied: an actor (or, without `did`, the source) must be fetched anew."""
-
-    seq: int | None
-    did: Did | None
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutdatedCursor:
-    """Events between the cursor that was asked for and the next event are gone: actors must be compared with the service."""
-
-    message: str
-
-
 Event: TypeAlias = CommitEvent | EnrollmentEvent | MalformedEvent | OutdatedCursor
-
-
-class _Malformed(ValueError):
-    """Something in a message that an event cannot do without."""
 
 
 def decode_event(frame: bytes) -> Event | ErrorFrame | None:
@@ -109,10 +86,7 @@ def decode_event(frame: bytes) -> Event | ErrorFrame | None:
         return MalformedEvent(None, None, f"undecodable frame: {error}")
     if message is None or isinstance(message, ErrorFrame):
         return message
-    try:
-        return _event(message)
-    except (_Malformed, InvalidSyntax) as error:
-        return MalformedEvent(_seq(message.body), _did_if_any(message.body), f"{message.kind}: {error}")
+    return event_of(message, _commit)
 
 
 def _own_commit(frame: bytes) -> MessageFrame | None:
@@ -131,29 +105,19 @@ def _own_commit(frame: bytes) -> MessageFrame | None:
     return MessageFrame("#commit", body) if isinstance(body, dict) else None
 
 
-def _event(message: MessageFrame) -> Event | None:
-    if message.kind == "#commit":
-        return _commit(message.body)
-    if message.kind == "#enrollment":
-        return _enrollment(message.body)
-    if message.kind == "#info" and message.body.get("name") == OUTDATED_CURSOR:
-        return OutdatedCursor(str(message.body.get("message", "")))
-    return None
-
-
 def _commit(body: Record) -> CommitEvent:
-    seq = _seq(body)
+    seq = seq_of(body)
     if seq is None:
-        raise _Malformed("no seq")
+        raise MalformedMessage("no seq")
     ops = body.get("ops")
     if not isinstance(ops, list):
-        raise _Malformed("ops is not a list")
+        raise MalformedMessage("ops is not a list")
     changes: list[PostChange] = []
     queued: list[int] = []
     requests: list[str] = []
     for op in ops:
         if not isinstance(op, dict):
-            raise _Malformed("an operation is not a map")
+            raise MalformedMessage("an operation is not a map")
         change = _post_change(op)
         if change is not None:
             changes.append(change)
@@ -161,11 +125,11 @@ def _commit(body: Record) -> CommitEvent:
             _read_trace(op["trace"], queued, requests)
     return CommitEvent(
         seq=seq,
-        did=parse_did(_text(body, "did")),
-        rev=_tid(body.get("rev")),
+        did=parse_did(text_of(body, "did")),
+        rev=read_tid(body.get("rev")),
         chained="since" in body,
-        since=_tid(body.get("since")),
-        time=_time(body),
+        since=read_tid(body.get("since")),
+        time=time_of(body),
         changes=tuple(changes),
         queued_at=min(queued) / 1000 if queued else None,
         requests=tuple(requests),
@@ -174,11 +138,11 @@ def _commit(body: Record) -> CommitEvent:
 
 def _post_change(op: Record) -> PostChange | None:
     """The operation if it is on a post. An update or create without a record is not one (spec indexer.md §1.5.4)."""
-    path = _text(op, "path").lstrip("/")
+    path = text_of(op, "path").lstrip("/")
     collection, slash, rkey = path.partition("/")
     if collection != POST_COLLECTION:
         if not slash:
-            raise _Malformed(f"path {path[:80]!r} is not collection/rkey")
+            raise MalformedMessage(f"path {path[:80]!r} is not collection/rkey")
         parse_nsid(collection)
         return None
     parse_rkey(rkey)
@@ -186,30 +150,13 @@ def _post_change(op: Record) -> PostChange | None:
     if action == "delete":
         return PostChange(Action.DELETE, rkey, "", None)
     if action not in ("create", "update"):
-        raise _Malformed(f"unknown action {action!r:.40}")
+        raise MalformedMessage(f"unknown action {action!r:.40}")
     record = op.get("record")
     if record is None:
         return None
     if not isinstance(record, dict):
-        raise _Malformed("a record is not a map")
+        raise MalformedMessage("a record is not a map")
     return PostChange(Action.CREATE if action == "create" else Action.UPDATE, rkey, _cid(op.get("cid")), record)
-
-
-def _enrollment(body: Record) -> EnrollmentEvent:
-    enrolled = body.get("action") == "enroll"
-    boundaries = body.get("boundaries", [])
-    if not isinstance(boundaries, list):
-        raise _Malformed("boundaries is not a list")
-    service = body.get("service")
-    return EnrollmentEvent(
-        seq=_seq(body),
-        did=parse_did(_text(body, "did")),
-        action=EnrollmentAction.ENROLL if enrolled else EnrollmentAction.UNENROLL,
-        time=_time(body),
-        service_url=service if isinstance(service, str) else None,
-        boundaries=tuple(sorted({value for value in boundaries if isinstance(value, str)})),
-        rev=_tid(body.get("rev")),
-    )
 
 
 def _read_trace(trace: DataModel, queued: list[int], requests: list[str]) -> None:
@@ -222,50 +169,6 @@ def _read_trace(trace: DataModel, queued: list[int], requests: list[str]) -> Non
             requests.append(request)
 
 
-def _seq(body: Record) -> int | None:
-    seq = body.get("seq")
-    return seq if type(seq) is int and 0 <= seq <= MAX_INTEGER else None
-
-
-def _did_if_any(body: Record) -> Did | None:
-    try:
-        return parse_did(_text(body, "did"))
-    except ValueError:
-        return None
-
-
-def _text(body: Record, name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str):
-        raise _Malformed(f"{name} is not text")
-    return value
-
-
-def normal_datetime(text: str) -> str:
-    """A datetime as UTC text with milliseconds; one that is so already is only checked. Raises InvalidSyntax."""
-    if _is_normal_datetime(text) is not None:
-        try:
-            datetime.fromisoformat(text)
-        except ValueError:
-            pass
-        else:
-            return text
-    return format_datetime(parse_datetime(text))
-
-
-def _time(body: Record) -> str:
-    return normal_datetime(_text(body, "time"))
-
-
-def _tid(value: DataModel) -> Tid | None:
-    """A rev; an absent, null or (old producers) empty one is None."""
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise _Malformed("a rev is not text")
-    return parse_tid(value)
-
-
 def _cid(value: DataModel) -> str:
     """A link or text; '' where absent."""
     if isinstance(value, Cid):
@@ -274,4 +177,4 @@ def _cid(value: DataModel) -> str:
         return ""
     if isinstance(value, str):
         return value
-    raise _Malformed("a cid is neither link nor text")
+    raise MalformedMessage("a cid is neither link nor text")

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stratos.atproto.syntax import Did, Tid
+from stratos.core.fault_text import describe
 from stratos.core.log_entry import Action, EnrollmentAction
-from stratos.engine.supervisor import describe
 from stratos.indexer.events import CommitEvent, EnrollmentEvent, Event, MalformedEvent, OutdatedCursor
 from stratos.indexer.post_row import PostRow, post_row
 

@@ -20,7 +20,7 @@ from stratos.indexer.reconcile import Reconciler
 from stratos.indexer.resync import DEFAULT_RESYNC, ResyncConfig, Resyncer
 from stratos.indexer.service_client import ServiceClient, ServiceConfig
 from stratos.indexer.stream_client import StreamClient, StreamConfig
-from stratos.indexer.websocket import Connect, websocket_connector
+from stratos.transport.websocket import Connect, websocket_connector
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import structlog
 import trio
 
-from stratos.engine.backoff import BackoffPolicy
+from stratos.core.backoff import BackoffPolicy
 from stratos.indexer.appview_db import AppViewDatabase, Connection, DatabaseUnavailable
 from stratos.indexer.events import CommitEvent, Event
 from stratos.indexer.lag import Histogram, LagHistogram

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from stratos.atproto.syntax import format_datetime
-from stratos.engine.backoff import BackoffPolicy
+from stratos.core.backoff import BackoffPolicy
 from stratos.indexer.appview_db import AppViewDatabase, Connection, DatabaseUnavailable
 from stratos.indexer.projection import ProjectionWriter
 from stratos.indexer.service_client import ListedRepo, ServiceClient, ServiceFault

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from stratos.atproto.syntax import Did, format_datetime
-from stratos.engine.backoff import BackoffPolicy
+from stratos.core.backoff import BackoffPolicy
 from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable, describe_refusal
 from stratos.indexer.blocked_actors import BlockedActor, BlockedActors, Mending
 from stratos.indexer.repo_snapshot import InvalidSnapshot, Snapshot, read_snapshot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +13,9 @@ import trio
 from stratos.atproto.car import CarDecoder, InvalidCar
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, InvalidSyntax, Tid, parse_did, parse_tid
+from stratos.core.fault_text import describe
 from stratos.core.key_history import InvalidKeyHistory, SigningKeyPeriod
-from stratos.engine.supervisor import describe
+from stratos.transport.http_body import read_chunks
 
 _XRPC: Final = "/xrpc/"
 _OK: Final = 200
@@ -153,7 +154,7 @@ class ServiceClient:
                         if await self._error_name(response) == _REPO_NOT_FOUND:
                             return None
                         raise ServiceFault(f"getRepo of {did} answers {response.status_code}")
-                    await _read(response.aiter_raw(), take)
+                    await read_chunks(response.aiter_raw(), take)
             roots = decoder.finish()
         except (httpx.HTTPError, trio.TooSlowError, InvalidCar) as error:
             raise self._fault(f"getRepo of {did}", error) from error
@@ -190,7 +191,7 @@ class ServiceClient:
             if len(body) > self._config.max_json_bytes:
                 raise ServiceFault(f"an answer is larger than {self._config.max_json_bytes} bytes")
 
-        await _read(response.aiter_bytes(), take)
+        await read_chunks(response.aiter_bytes(), take)
         return bytes(body)
 
     async def _error_name(self, response: httpx.Response) -> str | None:
@@ -212,24 +213,6 @@ class ServiceClient:
     def _fault(self, what: str, error: Exception) -> ServiceFault:
         self._faults += 1
         return ServiceFault(f"{what}: {describe(error)}")
-
-
-async def _read(chunks: AsyncIterator[bytes], take: Callable[[bytes], None]) -> None:
-    """Give every chunk of a body to `take`; what it raises is raised here, and the rest of the body is left unread.
-
-    httpx reads through nested generators, which only an error from the innermost one closes in order: hence the cancellation.
-    """
-    fault: Exception | None = None
-    with trio.CancelScope() as reading:
-        async for chunk in chunks:
-            if fault is None:
-                try:
-                    take(chunk)
-                except (ServiceFault, InvalidCar) as error:
-                    fault = error
-                    reading.cancel()
-    if fault is not None:
-        raise fault
 
 
 def _listed(item: object) -> ListedRepo:

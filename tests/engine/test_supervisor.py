@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from stratos.engine.supervisor import EscalatedFailure, Supervisor, TaskState, TaskStatistics, describe
+from stratos.core.fault_text import describe
+from stratos.engine.supervisor import EscalatedFailure, Supervisor, TaskState, TaskStatistics
 
 
 class FullDelay(random.Random):

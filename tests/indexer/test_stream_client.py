@@ -17,11 +17,12 @@ from trio_websocket import WebSocketRequest
 
 from stratos.atproto.frames import encode_error, encode_info, encode_message
 from stratos.atproto.syntax import Did
-from stratos.engine.backoff import BackoffPolicy
+from stratos.core.backoff import BackoffPolicy
 from stratos.indexer.events import CommitEvent, Event, MalformedEvent, OutdatedCursor
-from stratos.indexer.frame_inbox import FrameInbox
-from stratos.indexer.stream_client import Lost, Refused, StreamClient, StreamConfig
-from stratos.indexer.websocket import SocketLimits, websocket_connector
+from stratos.indexer.stream_client import StreamClient, StreamConfig
+from stratos.transport.frame_inbox import FrameInbox
+from stratos.transport.frame_stream import Lost, Refused
+from stratos.transport.websocket import SocketLimits, websocket_connector
 from tests.indexer.rows import decoded
 from tests.indexer.stratos_model import SYNC_TOKEN, ModelService, post
 

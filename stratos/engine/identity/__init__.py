@@ -3,8 +3,8 @@
 Decisions: docs/adr/0006-identity.md.
 """
 
+from stratos.atproto.resolved_document import DidDocument, InvalidDocument
 from stratos.engine.identity.answer_cache import CacheLimits
-from stratos.engine.identity.document import DidDocument, InvalidDocument
 from stratos.engine.identity.errors import DidNotFound, IdentityError, IdentityUnavailable
 from stratos.engine.identity.identity import Identity
 from stratos.engine.identity.names import DnsNames, Names, NamesUnavailable, SystemNames

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from stratos.atproto.resolved_document import DidDocument
 from stratos.atproto.syntax import Did
-from stratos.engine.identity.document import DidDocument
 
 
 class Identity(Protocol):

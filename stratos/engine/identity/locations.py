@@ -17,13 +17,7 @@ RESERVED_TLDS: Final = frozenset({"alt", "arpa", "example", "internal", "invalid
 """Top-level domains that mean something else on every network, if anything."""
 
 _DID_IN_TEXT: Final = "did="
-_LOCALHOST: Final = "localhost"
 _is_plc = re.compile(r"did:plc:[a-z2-7]{24}").fullmatch
-_web_parts = re.compile(r"did:web:([A-Za-z0-9.-]+)(?:%3[Aa]([0-9]{1,5}))?").fullmatch
-
-
-class UnsupportedDid(ValueError):
-    """A DID that we do not resolve: another method, or not of the form that its method has in this network."""
 
 
 def is_plc(did: Did) -> bool:
@@ -34,26 +28,6 @@ def is_plc(did: Did) -> bool:
 def plc_document_url(plc_url: str, did: Did) -> str:
     """Where the directory keeps a did:plc's document."""
     return f"{plc_url.rstrip('/')}/{did}"
-
-
-def web_document_url(did: Did, *, allow_private: bool) -> str:
-    """Where a did:web's document lies. Raises UnsupportedDid.
-
-    The network knows neither paths nor, but for localhost, ports in did:web; localhost is for developers, and asked without TLS.
-    """
-    parts = _web_parts(did)
-    if parts is None:
-        raise UnsupportedDid(f"{did} is neither a did:plc nor a did:web of this network")
-    host, port = parts.groups()
-    if host == _LOCALHOST and allow_private:
-        return f"http://{host}{'' if port is None else f':{port}'}/.well-known/did.json"
-    if port is not None:
-        raise UnsupportedDid(f"{did} has a port")
-    try:
-        parse_handle(host)  # a handle's syntax is a host's
-    except InvalidSyntax as error:
-        raise UnsupportedDid(f"{did} names no host of the public network") from error
-    return f"https://{host}/.well-known/did.json"
 
 
 def normal_handle(text: str) -> Handle | None:

@@ -12,13 +12,13 @@ from typing import Final
 
 import trio
 
+from stratos.atproto.did_web import UnsupportedDid, web_document_url
+from stratos.atproto.resolved_document import MAX_DOCUMENT_BYTES, DidDocument, InvalidDocument
 from stratos.atproto.syntax import Did, Handle
 from stratos.engine.identity.answer_cache import Absent, AnswerCache, CacheLimits, Failed, Found, Outcome
-from stratos.engine.identity.document import MAX_DOCUMENT_BYTES, DidDocument, InvalidDocument
 from stratos.engine.identity.errors import DidNotFound, IdentityUnavailable
 from stratos.engine.identity.identity import Identity
 from stratos.engine.identity.locations import (
-    UnsupportedDid,
     did_in_body,
     did_in_json,
     did_in_texts,
@@ -30,7 +30,6 @@ from stratos.engine.identity.locations import (
     plc_document_url,
     plc_handle_url,
     service_handle_url,
-    web_document_url,
 )
 from stratos.engine.identity.names import DnsNames, Names, NamesUnavailable, SystemNames
 from stratos.engine.identity.outgoing import (

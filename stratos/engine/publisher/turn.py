@@ -12,14 +12,14 @@ import structlog
 import trio
 
 from stratos.atproto.syntax import Did
+from stratos.core.backoff import BackoffPolicy
 from stratos.core.enrollment import Enrollment
-from stratos.engine.backoff import BackoffPolicy
+from stratos.core.fault_text import describe
 from stratos.engine.oauth import PdsUnavailable, SessionGone
 from stratos.engine.oauth.ports import StoreThread
 from stratos.engine.publisher.marks import SESSION
 from stratos.engine.publisher.pds_repo import PdsClient, RefusedByPds
 from stratos.engine.publisher.work import PdsWork
-from stratos.engine.supervisor import describe
 from stratos.storage.outbox_port import DueAccount, Outbox, WorkItem
 from stratos.storage.ports import StorageFault
 

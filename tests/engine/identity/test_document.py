@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from stratos.atproto.keys import SigningKey
+from stratos.atproto.resolved_document import MAX_DOCUMENT_BYTES
 from stratos.engine.identity import DidDocument, InvalidDocument
-from stratos.engine.identity.document import MAX_DOCUMENT_BYTES
 from tests.engine.identity.internet import REI, SAKURA, did_document
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from stratos.atproto.did_web import UnsupportedDid, web_document_url
 from stratos.atproto.syntax import Did, Handle
 from stratos.engine.identity.locations import (
-    UnsupportedDid,
     did_in_body,
     did_in_texts,
     has_reserved_tld,
     is_plc,
     normal_handle,
     plc_document_url,
-    web_document_url,
 )
 
 REI = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"

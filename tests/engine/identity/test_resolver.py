@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from stratos.atproto.keys import SigningKey
+from stratos.atproto.resolved_document import MAX_DOCUMENT_BYTES
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import (
     CacheLimits,
@@ -20,7 +21,6 @@ from stratos.engine.identity import (
     IdentityUnavailable,
     open_identity,
 )
-from stratos.engine.identity.document import MAX_DOCUMENT_BYTES
 from tests.engine.identity.internet import PLC_URL, QUICK, REI, REI_HANDLE, SAKURA, Internet, did_document
 from tests.engine.identity.web_server import Handler, Request, answer, hang_up, redirect, silence
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import trio
 import trio_websocket
@@ -37,6 +37,13 @@ class SocketLimits:
     connect_timeout: float = 15.0
     close_timeout: float = 2.0
     max_message_bytes: int = 16 * 1024 * 1024
+
+
+def websocket_url(service_url: str, path: str, query: str) -> str:
+    """The websocket address of a method of the service at this HTTP address."""
+    parts = urlsplit(service_url)
+    scheme = "wss" if parts.scheme in ("https", "wss") else "ws"
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + path, query, ""))
 
 
 def websocket_connector(limits: SocketLimits, ssl_context: ssl.SSLContext | None = None) -> Connect:

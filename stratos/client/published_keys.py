@@ -1,0 +1,98 @@
+"""What services and accounts publish about themselves: keys, and where a service answers. Source: spec service.md §10.5."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from stratos.atproto.did_document import SIGNING_KEY_FRAGMENT, STRATOS_FRAGMENT
+from stratos.atproto.did_web import UnsupportedDid, web_document_url
+from stratos.atproto.keys import InvalidKey, VerifyingKey
+from stratos.atproto.resolved_document import MAX_DOCUMENT_BYTES, DidDocument, InvalidDocument
+from stratos.atproto.syntax import Did
+from stratos.client.discovery import get_enrollment_by_service_did
+from stratos.client.errors import KeyUnavailable
+from stratos.client.http import Fetch, HttpRequest, open_fetch
+from stratos.client.xrpc import XrpcHost
+
+_DID_WEB: Final = "did:web:"
+_DID_KEY: Final = "did:key:"
+_OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedService:
+    """A service as its own DID document has it: where it answers, and the key that it attests with."""
+
+    did: Did
+    url: str
+    signing_key: VerifyingKey
+
+
+async def resolve_service(service: Did, *, fetch: Fetch | None = None, allow_localhost: bool = False) -> PublishedService:
+    """A service's address and key, from the document at its own did:web host.
+
+    Send tokens for a service to this address only. The URL in an enrollment record is the claim of whoever wrote the record, and
+    the attestation does not cover it: a token that is sent elsewhere can be used by others as long as it is good.
+
+    Arguments and errors as for `resolve_service_signing_key`.
+    """
+    document = await _document(service, fetch, allow_localhost=allow_localhost)
+    url = document.service_endpoint(STRATOS_FRAGMENT)
+    if url is None:
+        raise KeyUnavailable(f"DID document has no #{STRATOS_FRAGMENT} service")
+    return PublishedService(service, url, _signing_key(document))
+
+
+async def resolve_service_signing_key(service: Did, *, fetch: Fetch | None = None, allow_localhost: bool = False) -> VerifyingKey:
+    """The key that a service attests and signs with: the one under `#atproto` in the document at its own did:web host.
+
+    `fetch` must not follow redirects; without one the host is asked over a connection of our own. `did:web:localhost%3A<port>`,
+    asked without TLS, is for development: say `allow_localhost`. Raises KeyUnavailable, NoAnswer.
+    """
+    return _signing_key(await _document(service, fetch, allow_localhost=allow_localhost))
+
+
+async def resolve_user_signing_key(pds: XrpcHost | str, did: Did, service: Did) -> VerifyingKey | None:
+    """The key that signs the account's commits at a service, as the enrollment record on its PDS names it; None without one.
+
+    The PDS vouches for it. With `verify_attestation` the service does as well. Raises KeyUnavailable where it is no key.
+    """
+    enrollment = await get_enrollment_by_service_did(did, pds, service)
+    return None if enrollment is None else user_signing_key(enrollment.signing_key)
+
+
+def user_signing_key(text: str) -> VerifyingKey:
+    """The key that an enrollment names. Raises KeyUnavailable for what is not a did:key on one of the two curves."""
+    if not text.startswith(_DID_KEY):
+        raise KeyUnavailable(f"invalid signing key format: {text[:80]}")
+    try:
+        return VerifyingKey.from_did_key(text)
+    except InvalidKey as error:
+        raise KeyUnavailable(f"invalid signing key: {error}") from error
+
+
+async def _document(service: Did, fetch: Fetch | None, *, allow_localhost: bool) -> DidDocument:
+    if not service.startswith(_DID_WEB):
+        raise KeyUnavailable(f"expected did:web, got: {service}")
+    try:
+        url = web_document_url(service, allow_private=allow_localhost)
+    except UnsupportedDid as error:
+        raise KeyUnavailable(str(error)) from error
+    async with AsyncExitStack() as stack:
+        ask = await stack.enter_async_context(open_fetch()) if fetch is None else fetch
+        answer = await ask(HttpRequest("GET", url, MAX_DOCUMENT_BYTES, {"Accept": "application/json"}))
+    if answer.status != _OK:
+        raise KeyUnavailable(f"{url} answers {answer.status}")
+    try:
+        return DidDocument.parse(service, answer.body)
+    except InvalidDocument as error:
+        raise KeyUnavailable(f"the DID document of {service}: {error}") from error
+
+
+def _signing_key(document: DidDocument) -> VerifyingKey:
+    key = document.verification_key(SIGNING_KEY_FRAGMENT)
+    if key is None:
+        raise KeyUnavailable("DID document has no #atproto verificationMethod")
+    return key
