@@ -50,6 +50,10 @@ class Crew:
         starts = (event for event in self.events if event["event"] == SERVES and event["worker"] == number)
         return [int(str(event["pid"])) for event in starts]
 
+    def said(self, event: str) -> int:
+        """How often something was logged, by anybody."""
+        return sum(each["event"] == event for each in self.events)
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds of what was logged."""
         with trio.fail_after(REPLACED_SECONDS):

@@ -8,13 +8,14 @@ import socket
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 import trio
 
 from stratos.engine.supervisor import RESTART_BUDGET
 from tests.crash.clients import Subscriber, actor, enroll
 from tests.crash.load import Load
-from tests.crash.processes import SERVE, START_SECONDS, STOP_SECONDS, Home, Running
+from tests.crash.processes import ADMIN_PASSWORD, SERVE, START_SECONDS, STOP_SECONDS, Home, Running
 from tests.e2e.crew import Crew, get, serving
 from tests.e2e.programs import free_ports
 
@@ -82,6 +83,29 @@ async def test_sigterm_under_load_drains_every_worker_in_time(tmp_path: Path, po
         await load.write_on(crew.running)
 
 
+async def test_a_signal_to_the_whole_group_cuts_no_request_short(tmp_path: Path, postgres_database: str) -> None:
+    body = orjson.dumps({"did": actor(0)})
+    head = (
+        f"POST /xrpc/zone.stratos.admin.enroll HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {ADMIN_PASSWORD}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    async with serving(Home.below(tmp_path), postgres_database) as crew:
+        callers = [await trio.open_tcp_stream("127.0.0.1", crew.first_port + number) for number in range(2)]
+        for caller in callers:
+            await caller.send_all(head.encode() + body[:3])
+        for pid in (*crew.pids(0), *crew.pids(1)):
+            os.kill(pid, signal.SIGTERM)
+        await crew.until(lambda: crew.said("stopping") == 2)
+        crew.process.send_signal(signal.SIGTERM)
+        await crew.until(lambda: crew.said("stopping") == 5)
+        for caller in callers:
+            await caller.send_all(body[3:])
+            assert (await caller.receive_some()).startswith(b"HTTP/1.1 200 ")
+            await caller.aclose()
+        with trio.fail_after(STOP_SECONDS):
+            assert await crew.process.wait() == 0
+
+
 async def test_a_worker_that_dies_is_replaced_and_the_port_is_served_all_the_while(
     tmp_path: Path, postgres_database: str
 ) -> None:
@@ -142,7 +166,7 @@ async def test_workers_end_by_themselves_when_their_parent_is_killed(tmp_path: P
             os.kill(crew.process.pid, signal.SIGKILL)
             with trio.fail_after(STOP_SECONDS):
                 await crew.ended.wait()
-        assert [event["event"] for event in crew.events].count("the parent process is gone, stopping") == 2
+        assert crew.said("the parent process is gone, stopping") == 2
     assert idle.close is not None
     assert idle.close.code == GOING_AWAY
     assert home.logged_errors() == []
