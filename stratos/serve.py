@@ -102,8 +102,6 @@ async def _serve(
         await engine.start(supervisor.run, "commit log", service.log.run)
         if service.backend.shared:
             await engine.start(supervisor.run, "log follower", service.follower.run)
-        if service.oauth is not None:
-            await engine.start(supervisor.run, "oauth", service.oauth.run)
         for name, led in service.led.items():
             await engine.start(supervisor.run, name, led.run)
         await service.enrollment.repair_boundaries()

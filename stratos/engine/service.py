@@ -32,6 +32,7 @@ from stratos.engine.record_views import DEFAULT_MAX_BYTES, RecordViews
 from stratos.engine.repository import RepositoryWriter, WriterParts
 from stratos.engine.retention import Retention, RetentionPolicy
 from stratos.engine.store_reads import StoreReads
+from stratos.engine.supervisor import SupervisedTask
 from stratos.storage.ports import Backend
 
 DEFAULT_RETENTION: Final = timedelta(hours=72)
@@ -80,8 +81,8 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class StratosService:
-    """One service's engine. Its tasks are started by the composition root: `log.run`, where the store is shared `follower.run`,
-    with OAuth `oauth.run`, and of `led`, tasks by name that run in one process of those that share a store."""
+    """One service's engine. Its tasks are started by the composition root: `log.run`, where the store is shared
+    `follower.run`, and of `led`, tasks by name that run in one process of those that share a store."""
 
     identity: ServiceIdentity
     network: Identity
@@ -168,7 +169,9 @@ class StratosService:
             rng=world.rng,
             stubs=stubs,
         )
-        led = {"retention": retention.run, "publisher": publisher.run}
+        led: dict[str, SupervisedTask] = {"retention": retention.run, "publisher": publisher.run}
+        if oauth is not None:
+            led["oauth"] = oauth.run
         return cls(
             identity=identity,
             network=network,

@@ -91,6 +91,7 @@ async def serving(home: Home, database: str, *, workers: int = 2, **settings: st
         "STRATOS_POSTGRES_URL": database,
         "STRATOS_PG_ACTOR_POOL_SIZE": "8",
         "STRATOS_PORT": str(port),
+        "STRATOS_PUBLIC_URL": f"http://localhost:{port}",
         "STRATOS_WORKER_PORT": str(first),
         "LOG_LEVEL": "info",
     }

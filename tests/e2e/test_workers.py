@@ -42,8 +42,9 @@ async def test_every_worker_serves_and_what_one_writes_the_other_tells(tmp_path:
             await load.everything.follow(crew.worker_url(0), frozenset(ack.commit for ack in acks))
         assert await crew.count(0, "stratos_repository_committed_total") == 0
         assert await crew.count(1, "stratos_repository_committed_total") == len(acks)
-        leading = [await crew.count(number, "stratos_leadership_retention_leading") for number in range(2)]
-        assert sorted(leading) == [0, 1]
+        for task in ("retention", "publisher", "oauth"):
+            leading = [await crew.count(number, f"stratos_leadership_{task}_leading") for number in range(2)]
+            assert sorted(leading) == [0, 1], task
 
 
 async def test_callers_are_spread_over_the_workers(tmp_path: Path, postgres_database: str) -> None:
