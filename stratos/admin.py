@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final
 
 import httpx
@@ -12,6 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from stratos.migrate import migrate_all
+from stratos.settings import InvalidSettings, read_environment
+from stratos.storage.ports import DataDirectoryInUse, StorageFault
 
 admin = typer.Typer(help="Operate a running service.", no_args_is_help=True)
 
@@ -71,11 +77,13 @@ class Operator:
 @admin.callback()
 def connect(
     context: typer.Context,
-    password: Annotated[str, typer.Option(envvar="STRATOS_ADMIN_PASSWORD", help="The service's admin password.")],
+    password: Annotated[
+        str | None, typer.Option(envvar="STRATOS_ADMIN_PASSWORD", help="The service's admin password; `migrate` needs none.")
+    ] = None,
     service: Annotated[str, typer.Option(envvar="STRATOS_PUBLIC_URL", help="The service.")] = "http://localhost:3100",
 ) -> None:
     """Remember where to send the command."""
-    context.obj = Operator(service, password)
+    context.obj = None if password is None else Operator(service, password)
 
 
 @admin.command()
@@ -159,6 +167,26 @@ def _as_it_stands(text: object) -> Text:
     return Text("".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in str(text)))
 
 
+@admin.command()
+def migrate(as_json: AsJson = False) -> None:
+    """Bring every account's store, in the database that the environment names, to the newest schema.
+
+    On PostgreSQL services may run meanwhile, and this command several times at once. Interrupted, it goes on where it was.
+    """
+    try:
+        outcome = migrate_all(read_environment(os.environ, Path.cwd()), quiet=as_json)
+    except (InvalidSettings, DataDirectoryInUse, StorageFault) as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)
+    if as_json:
+        typer.echo(json.dumps({"migrated": outcome.done, "failed": outcome.failed}, indent=2))
+    else:
+        typer.echo(f"{outcome.done} stores migrated, {len(outcome.failed)} failed")
+        for did, reason in outcome.failed.items():
+            typer.echo(f"  - {did}: {reason}", err=True)
+    sys.exit(1 if outcome.failed else 0)
+
+
 def _obstacle(account: dict[str, object]) -> str:
     """Why an account's work is not done yet."""
     blocked = account.get("blocked")
@@ -169,7 +197,7 @@ def _obstacle(account: dict[str, object]) -> str:
 def _operator(context: typer.Context) -> Operator:
     operator = context.obj
     if not isinstance(operator, Operator):
-        raise TypeError("the command was called without its group")
+        raise typer.BadParameter("needed: --password, or STRATOS_ADMIN_PASSWORD")
     return operator
 
 

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings
 from stratos import __version__
 from stratos.admin import admin
 from stratos.appview import run_appview
-from stratos.assembly import open_backend
+from stratos.assembly import load_keys, open_backend
 from stratos.dev import dev_environment, run_dev
 from stratos.engine.key_files import KeyFault
 from stratos.engine.service import World
@@ -89,11 +89,14 @@ def serve(
 
 def _serve_with_workers(settings: ServiceSettings, count: int) -> None:
     try:
+        load_keys(settings)  # of several workers that find no key files, each would make its own
         sockets = open_port(settings.host, settings.port)
+    except KeyFault as error:
+        _give_up(f"Fatal error: {error}")
     except OSError as error:
         _give_up(f"Fatal error: {settings.host}:{settings.port}: {error}")
     patience = settings.shutdown_seconds
-    environment = dict(os.environ)
+    environment = _environment()
     try:
         _run(lambda stop: run_workers(count, sockets, environment, patience=patience, stop=stop), 2 * patience)
     except* EscalatedFailure as group:

@@ -26,6 +26,7 @@ from stratos.engine.identity import OutgoingPolicy, open_identity, user_agent
 from stratos.engine.service import StratosService, World
 from stratos.engine.supervisor import Supervisor
 from stratos.settings import ServiceSettings
+from stratos.signals import StopOverdue
 from stratos.storage.ports import Backend
 from stratos.workers import attend_parent
 
@@ -101,8 +102,6 @@ async def _serve(
         await engine.start(supervisor.run, "commit log", service.log.run)
         if service.backend.shared:
             await engine.start(supervisor.run, "log follower", service.follower.run)
-        if service.oauth is not None:
-            await engine.start(supervisor.run, "oauth", service.oauth.run)
         for name, led in service.led.items():
             await engine.start(supervisor.run, name, led.run)
         await service.enrollment.repair_boundaries()
@@ -124,14 +123,24 @@ async def _serve(
 async def run_worker(
     settings: ServiceSettings, backend: Backend, stop: trio.Event, *, sockets: Sequence[socket.socket], number: int
 ) -> None:
-    """Serve as one of several workers of a host, until `stop` is set or the parent process is gone."""
+    """Serve as one of several workers of a host, until `stop` is set or the parent process is gone.
+
+    Raises StopOverdue when the clean stop takes too long, whoever asked for it.
+    """
     serving = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(attend_parent, stop, serving)
+        nursery.start_soon(_end_in_time, stop, settings.shutdown_seconds)
         async with trio.open_nursery() as service:
             await service.start(partial(run_service, settings, backend, stop, sockets=sockets, worker=number))
             serving.set()
         nursery.cancel_scope.cancel()
+
+
+async def _end_in_time(stop: trio.Event, seconds: float) -> None:
+    await stop.wait()
+    await trio.sleep(seconds)
+    raise StopOverdue
 
 
 def listening_addresses(settings: ServiceSettings, worker: int) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """`stratos serve --workers N`: several processes of one host behind one port, all on one PostgreSQL.
 
 The parent opens the port and owns nothing else: it starts workers that accept from the same sockets, replaces one that dies, and
-passes a stop on. Each worker holds one end of a socket pair: it says there that it serves, and learns that its parent is gone.
+passes a stop on. What nobody accepts meanwhile waits in the kernel. Each worker holds one end of a socket pair: there it says
+that it serves, and hears that it is to stop, or that its parent is gone. It is not sent a signal for that: where a terminal or a
+service manager signals the whole group, a second one would cut the clean stop short.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 
@@ -22,8 +24,10 @@ from stratos.engine.supervisor import Supervisor
 
 BACKLOG: Final = 1_024
 READY: Final = b"r"
+STOP: Final = b"s"
 START_SECONDS: Final = 60.0
 """Within this time a worker serves, or is replaced."""
+_SHARED_NONCES: Final = "STRATOS_DPOP_NONCE_SECRET"
 _NONCE_BYTES: Final = 32
 
 log = structlog.stdlib.get_logger(__name__)
@@ -37,7 +41,10 @@ def open_port(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of `host`. Raises OSError."""
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with ExitStack() as undo:
-        sockets = [undo.enter_context(socket.create_server(address[:2], family=family)) for family, *_, address in addresses]
+        sockets = [
+            undo.enter_context(socket.create_server(address[:2], family=family, backlog=BACKLOG))
+            for family, *_, address in addresses
+        ]
         undo.pop_all()
     return sockets
 
@@ -50,7 +57,8 @@ async def run_workers(
     `environment` is theirs; what they must agree upon and the operator left to chance is drawn here. Raises EscalatedFailure when
     a worker dies again and again.
     """
-    shared = {"STRATOS_DPOP_NONCE_SECRET": secrets.token_hex(_NONCE_BYTES), **environment}
+    nonce_secret = environment.get(_SHARED_NONCES) or secrets.token_hex(_NONCE_BYTES)
+    shared = {**environment, _SHARED_NONCES: nonce_secret}
     supervisor = Supervisor(rng=World.real().rng)
     async with trio.open_nursery() as nursery:
         for number in range(count):
@@ -84,7 +92,7 @@ async def _run_worker(
             await process.wait()
         finally:
             with trio.CancelScope(shield=True):
-                await _stop(process, patience)
+                await _stop(process, ours, patience)
     raise WorkerEnded(f"worker {number} ended with exit status {process.returncode}")
 
 
@@ -96,9 +104,10 @@ async def _until_ready(number: int, wire: trio.socket.SocketType) -> None:
     raise WorkerEnded(f"worker {number} did not serve within {START_SECONDS:.0f} seconds")
 
 
-async def _stop(process: trio.Process, patience: float) -> None:
-    if process.poll() is None:
-        process.terminate()
+async def _stop(process: trio.Process, wire: socket.socket, patience: float) -> None:
+    """Ask a worker to stop, and wait until it has ended; one that takes longer than `patience` is killed."""
+    with suppress(OSError):  # it is gone already
+        wire.send(STOP)
     with trio.move_on_after(patience):
         await process.wait()
         return
@@ -109,15 +118,25 @@ async def _stop(process: trio.Process, patience: float) -> None:
 async def attend_parent(
     stop: trio.Event, serving: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """In a worker: tell the parent when `serving` is set, and set `stop` when the parent is gone."""
-    task_status.started()
+    """In a worker: tell the parent when `serving` is set, and set `stop` when the parent says so or is gone."""
     wire = trio.socket.fromfd(sys.stdin.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_announce, wire, serving)
+        task_status.started()
+        try:
+            heard = await wire.recv(len(STOP))
+        except OSError as error:
+            log.info("the parent's end is broken", error=str(error))
+            heard = b""
+        if heard == STOP:
+            log.info("stopping", by="the parent process")
+        else:
+            log.warning("the parent process is gone, stopping")
+        stop.set()
+        nursery.cancel_scope.cancel()
+
+
+async def _announce(wire: trio.socket.SocketType, serving: trio.Event) -> None:
     await serving.wait()
-    try:
+    with suppress(OSError):  # whoever listens for the parent learns it too
         await wire.send(READY)
-        while await wire.recv(1):
-            pass
-    except OSError as error:
-        log.info("the parent's end is broken", error=str(error))
-    log.warning("the parent process is gone, stopping")
-    stop.set()

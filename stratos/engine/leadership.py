@@ -1,4 +1,4 @@
-"""Tasks that run in one process of several: retention, the publisher (design §3).
+"""Tasks that run in one process of several: retention, the publisher, the care of OAuth sessions (design §3).
 
 The right to run is an advisory lock of the database, held by a connection: when its holder dies, the server gives it to the next
 who asks.
@@ -52,11 +52,14 @@ class LedTask:
         return {"leading": int(self._leading), "taken_total": self._taken}
 
     async def _acquired(self, right: Leadership) -> bool:
+        """Wait for the right, over one connection: to make one costs the server a process. False where it cannot be asked for."""
         try:
-            return await self._reads(right.acquire)
+            while not await self._reads(right.acquire):  # noqa: ASYNC110 - the server is asked; nobody in this process knows
+                await trio.sleep(CHECK_SECONDS)
         except StorageFault as fault:
             log.warning("leadership cannot be asked for", task=self._name, error=str(fault))
             return False
+        return True
 
     async def _lead(self, right: Leadership) -> None:
         self._leading = True

@@ -83,8 +83,8 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class StratosService:
-    """One service's engine. Its tasks are started by the composition root: `log.run`, where the store is shared `follower.run`,
-    with OAuth `oauth.run`, and of `led`, tasks by name that run in one process of those that share a store."""
+    """One service's engine. Its tasks are started by the composition root: `log.run`, where the store is shared
+    `follower.run`, and of `led`, tasks by name that run in one process of those that share a store."""
 
     identity: ServiceIdentity
     network: Identity
@@ -174,6 +174,8 @@ class StratosService:
             stubs=stubs,
         )
         led = dict(zip(LED_TASKS, (retention.run, publisher.run), strict=True))
+        if oauth is not None:
+            led["oauth"] = oauth.run
         return cls(
             identity=identity,
             network=network,

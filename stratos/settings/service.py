@@ -181,7 +181,7 @@ class ServiceSettings(IdentitySettings):
         description="PostgreSQL of the service; wins over the parts above",
     )
     pg_actor_pool_size: Positive = Field(
-        200, alias="STRATOS_PG_ACTOR_POOL_SIZE", description="PostgreSQL connections for repositories"
+        200, alias="STRATOS_PG_ACTOR_POOL_SIZE", description="PostgreSQL: connections of the pool, at most; made when needed"
     )
     pg_answer_timeout_seconds: Seconds = Field(
         20.0,

@@ -83,6 +83,14 @@ class StoredRecord:
     block: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaCounts:
+    """How many actors' stores lack migrations, and how many were written by a newer program."""
+
+    outdated: int
+    newer: int
+
+
 class ActorStore(Protocol):
     """One actor's repository, open and caught up with the log.
 
@@ -160,6 +168,18 @@ class ActorStores(Protocol):
 
     def checkpoint(self, did: Did) -> None:
         """Make everything applied so far durable in the store's own file, so that its log entries may be trimmed."""
+
+    def schemas(self) -> SchemaCounts:
+        """How far the stores are from the newest schema; looks at every one of them."""
+
+    def outdated(self, *, after: Did | None, limit: int) -> list[Did]:
+        """Actors whose stores lack migrations, in DID order, exclusive of `after`."""
+
+    def migrate(self, did: Did) -> bool:
+        """Bring one store to the newest schema in one transaction, as opening it does; whether there was anything to do.
+
+        Raises StorageFault, also when somebody uses the store for too long.
+        """
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges: open stores, the limit, cached nodes, stores that are behind the log."""

@@ -10,6 +10,7 @@ from tests.postgres import (
     postgres_url,
     service_database,
 )
+from tests.storage.conftest import postgres_storage, sqlite_storage, storage
 
 __all__ = [
     "appview_db",
@@ -18,6 +19,9 @@ __all__ = [
     "pds_network",
     "postgres_database",
     "postgres_schema",
+    "postgres_storage",
     "postgres_url",
     "service_database",
+    "sqlite_storage",
+    "storage",
 ]

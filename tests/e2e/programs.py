@@ -65,6 +65,12 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def bare_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """These settings and no other that our programs know, in what else this process's environment says."""
+    ours = ("STRATOS_", "STORAGE_", "BSKY_", "APPVIEW_")
+    return {**{name: value for name, value in os.environ.items() if not name.startswith(ours)}, **settings}
+
+
 @contextmanager
 def running(
     command: str, folder: Path, settings: Mapping[str, str] | None = None, *, service_port: int | None = None
@@ -73,7 +79,7 @@ def running(
     free_port, appview_port, indexer_port = free_ports(3)
     port = free_port if service_port is None else service_port
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("STRATOS_", "BSKY_", "APPVIEW_"))},
+        **bare_environment({}),
         "STRATOS_SERVICE_DID": "did:web:stratos.test",
         "STRATOS_PORT": str(port),
         "STRATOS_HOST": "127.0.0.1",

@@ -52,11 +52,14 @@ class Bell:
 class Right:
     """Implements `ports.Leadership` among the engines of one test; `holders` are the holders by name."""
 
-    def __init__(self, holders: dict[str, Right], name: str) -> None:
-        self._holders = holders
+    def __init__(self, store: SharedBackend, name: str) -> None:
+        self._store = store
+        self._holders = store.holders
         self._name = name
 
     def acquire(self) -> bool:
+        if self._store.rights_fail:
+            raise StorageFault("the server does not answer")
         return self._holders.setdefault(self._name, self) is self
 
     def held(self) -> bool:
@@ -87,9 +90,15 @@ class ShyLog(SqliteLog):
 
 
 class SharedBackend(SqliteBackend):
-    """A SQLite backend that says of itself that it is shared. While `deaf`, wake-ups are lost."""
+    """A SQLite backend that says of itself that it is shared.
+
+    While `deaf`, wake-ups are lost; while `rights_fail`, no right can be asked for; `rights_made` counts what are connections
+    there.
+    """
 
     deaf = False
+    rights_fail = False
+    rights_made = 0
 
     def __init__(
         self, directory: Path, lock: DirectoryLock, database: ServiceDatabase, schema: ActorSchema, limits: StoreLimits
@@ -124,4 +133,5 @@ class SharedBackend(SqliteBackend):
         return self._bells[-1]
 
     def leadership(self, name: str) -> Right:  # type: ignore[override]  # here there are rivals
-        return Right(self.holders, name)
+        self.rights_made += 1
+        return Right(self, name)

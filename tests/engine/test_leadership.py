@@ -74,3 +74,31 @@ async def test_a_leader_that_lost_its_right_stops_before_long(
         assert not leader.running
         assert leader.led.statistics() == {"leading": 0, "taken_total": 1}
         nursery.cancel_scope.cancel()
+
+
+async def test_a_process_that_waits_asks_over_one_connection(
+    shared: SharedBackend, autojump_clock: trio.testing.MockClock
+) -> None:
+    leader, other = Runner(shared), Runner(shared)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(leader.led.run)
+        await trio.sleep(CHECK_SECONDS / 2)
+        await nursery.start(other.led.run)
+        await trio.sleep(20 * CHECK_SECONDS)
+        assert shared.rights_made == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_right_that_cannot_be_asked_for_is_asked_for_again(
+    shared: SharedBackend, autojump_clock: trio.testing.MockClock
+) -> None:
+    runner = Runner(shared)
+    shared.rights_fail = True
+    async with trio.open_nursery() as nursery:
+        await nursery.start(runner.led.run)
+        await trio.sleep(3 * CHECK_SECONDS)
+        assert runner.led.statistics()["leading"] == 0
+        shared.rights_fail = False
+        await trio.sleep(2 * CHECK_SECONDS)
+        assert runner.running
+        nursery.cancel_scope.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import uuid4
 
 import pytest
@@ -21,11 +21,14 @@ from tests.storage.builders import START
 __all__ = ["postgres_database", "postgres_url", "service_database"]
 
 
+SHIPPED: Final = SqlFiles(sql_directory())
+
+
 class Storage(Protocol):
     """Persistent storage of one kind, empty at first, that can be opened again and again."""
 
-    def open(self) -> Backend:
-        """Open it; the one opened before must be closed."""
+    def open(self, *, sql: SqlFiles = ...) -> Backend:
+        """Open it, with the SQL files of some version; the one opened before must be closed."""
 
     def close(self) -> None:
         """Close whatever is open."""
@@ -38,9 +41,11 @@ class SqliteStorage:
         self.directory = directory
         self._opened: list[SqliteBackend] = []
 
-    def open(self, kind: type[SqliteBackend] = SqliteBackend, *, max_open_actors: int = 8) -> SqliteBackend:
+    def open(
+        self, kind: type[SqliteBackend] = SqliteBackend, *, max_open_actors: int = 8, sql: SqlFiles = SHIPPED
+    ) -> SqliteBackend:
         """Open the data directory."""
-        backend = kind.open(self.directory, sql=SqlFiles(sql_directory()), max_open_actors=max_open_actors)
+        backend = kind.open(self.directory, sql=sql, max_open_actors=max_open_actors)
         self._opened.append(backend)
         return backend
 
@@ -65,11 +70,11 @@ class PostgresStorage:
         self.url = url
         self._opened: list[PostgresBackend] = []
 
-    def open(self, *, max_open_actors: int = 8) -> PostgresBackend:
+    def open(self, *, max_open_actors: int = 8, sql: SqlFiles = SHIPPED) -> PostgresBackend:
         """Connect once more; others that are open stay so."""
         config = PostgresConfig(self.url, pool_size=4, answer_timeout=10.0)
-        writer, files = uuid4().hex, SqlFiles(sql_directory())
-        backend = PostgresBackend.open(config, sql=files, max_open_actors=max_open_actors, writer=writer, now=START)
+        writer = uuid4().hex
+        backend = PostgresBackend.open(config, sql=sql, max_open_actors=max_open_actors, writer=writer, now=START)
         self._opened.append(backend)
         return backend
 

@@ -44,14 +44,11 @@ class ActorSchema:
         """One statement for one actor's schema."""
         return self.sql[key].replace(_PLACEHOLDER, name)
 
-    def steps(self, name: str, *, after: int) -> list[str]:
-        """What brings an actor's schema from a version to the newest."""
-        return [
-            statement.replace(_PLACEHOLDER, name)
-            for migration in self.migrations[after:]
-            for statement in statements_of(migration.script)
-        ]
+    def steps_of(self, migration: Migration, name: str) -> list[str]:
+        """One migration, for one actor's schema."""
+        return [statement.replace(_PLACEHOLDER, name) for statement in statements_of(migration.script)]
 
     def creation(self, name: str) -> list[str]:
         """What makes an actor's schema, empty; one that a purge has left behind goes first."""
-        return [f"DROP SCHEMA IF EXISTS {name} CASCADE", f"CREATE SCHEMA {name}", *self.steps(name, after=0)]
+        steps = [step for migration in self.migrations for step in self.steps_of(migration, name)]
+        return [f"DROP SCHEMA IF EXISTS {name} CASCADE", f"CREATE SCHEMA {name}", *steps]

@@ -12,27 +12,37 @@ from psycopg import errors
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, InvalidSyntax, Tid
 from stratos.storage.node_cache import LruNodeCache
-from stratos.storage.ports import RepoRoot, StorageFault
+from stratos.storage.ports import RepoRoot, SchemaCounts, StorageFault
 from stratos.storage.postgres.actor_schema import ActorSchema, schema_name
 from stratos.storage.postgres.actor_store import PostgresActorStore
 from stratos.storage.postgres.database import PgConnection, PostgresDatabase, faults
 from stratos.storage.postgres.export import PostgresRepoExport
 from stratos.storage.postgres.migrations import check_version
+from stratos.storage.postgres.schema_migrator import SchemaMigrator
 
 
 class PostgresActorStores:
     """Implements `ports.ActorStores`. A store has no state here but its cached nodes; it is never behind the log."""
 
-    def __init__(self, database: PostgresDatabase, schema: ActorSchema, *, max_nodes: int, nodes_per_store: int) -> None:
+    def __init__(
+        self,
+        database: PostgresDatabase,
+        schema: ActorSchema,
+        migrator: SchemaMigrator,
+        *,
+        max_nodes: int,
+        nodes_per_store: int,
+    ) -> None:
         """Up to `nodes_per_store` decoded nodes are kept of each of the last `max_nodes` actors."""
         self._database = database
         self._schema = schema
+        self._migrator = migrator
         self._max_nodes = max_nodes
         self._nodes_per_store = nodes_per_store
         self._lock = Lock()
         self._nodes: OrderedDict[Did, LruNodeCache] = OrderedDict()
         self._exports: dict[Did, list[PostgresRepoExport]] = {}
-        self._opened = self._migrated = self._forgotten = 0
+        self._opened = self._forgotten = 0
 
     @contextmanager
     def open(self, did: Did) -> Iterator[PostgresActorStore | None]:
@@ -68,29 +78,18 @@ class PostgresActorStores:
         for export in exports:
             export.close()
 
-    def migrate(self, did: Did) -> None:
-        """Bring an actor's schema to the newest version. Raises StorageFault."""
-        with self._database.write(f"migrating the schema of {did}") as connection:
-            row = connection.execute(self._database.sql["actor.lock_version"], (did,)).fetchone()
-            if row is None:
-                return
-            check_version(f"the schema of {did}", row[0], self._schema.version)
-            for statement in self._schema.steps(schema_name(did), after=row[0]):
-                connection.execute(statement, prepare=False)
-            connection.execute(self._database.sql["actor.put_version"], (self._schema.version, did))
-        self._migrated += 1
+    def schemas(self) -> SchemaCounts:
+        """How far the schemas are from the newest version."""
+        return self._migrator.counts()
 
     def outdated(self, *, after: Did | None, limit: int) -> list[Did]:
         """Actors whose schemas lack migrations, in DID order, exclusive of `after`."""
-        with self._database.read("looking for outdated schemas") as connection:
-            bounds = (self._schema.version, after or "", limit)
-            return [Did(did) for did, _ in connection.execute(self._database.sql["actor.outdated"], bounds).fetchall()]
+        return self._migrator.outdated(after=after, limit=limit)
 
-    def count_outdated(self) -> int:
-        """How many actors' schemas lack migrations."""
-        with self._database.read("counting outdated schemas") as connection:
-            row = connection.execute(self._database.sql["actor.count_outdated"], (self._schema.version,)).fetchone()
-        return 0 if row is None else int(row[0])
+    def migrate(self, did: Did) -> bool:
+        """Bring an actor's schema to the newest version; whether there was anything to do. Raises StorageFault."""
+        with self._database.read(f"migrating the schema of {did}") as connection:
+            return self._migrator.migrate(connection, did)
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges and counters: actors with cached nodes, their limit, nodes, exports, stores opened, schemas migrated."""
@@ -105,7 +104,7 @@ class PostgresActorStores:
             "nodes_limit": self._max_nodes * self._nodes_per_store,
             "exports": exports,
             "opened_total": self._opened,
-            "migrated_total": self._migrated,
+            "migrated_total": self._migrator.migrated,
             **{f"postgres_{name}": value for name, value in self._database.statistics().items()},
         }
 
@@ -128,7 +127,7 @@ class PostgresActorStores:
         name, version, commit, rev, seq = row
         check_version(f"the schema of {did}", version, self._schema.version)
         if version < self._schema.version:
-            self.migrate(did)
+            self._migrator.migrate(connection, did)
         self._opened += 1
         return name, RepoRoot(Cid(commit), Tid(rev), seq)
 

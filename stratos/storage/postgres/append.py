@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did
@@ -41,7 +42,11 @@ class GatheredStatements:
         self.statements: list[tuple[str, Parameters, bool]] = []
 
     def head(self, did: Did) -> LogHead:
-        return self._heads[did]
+        """What the log knows of a DID. Where its schema is of another version, it takes no commits: whoever plans again opens the
+        store, which migrates it, or says that it is newer. Done here, a migration would hold up everybody's writes."""
+        head = self._heads[did]
+        fits = self._versions.get(did, self._schema.version) == self._schema.version
+        return head if fits else replace(head, enrolled=False)
 
     def insert_rows(self, rows: Sequence[LogRow]) -> None:
         if rows:
@@ -80,18 +85,12 @@ class GatheredStatements:
             self._add("append.notify", (str(last_seq),))
 
     def apply(self, did: Did, commits: Sequence[LoggedCommit]) -> None:
-        """Carry commits into the actor's schema, which is made, or migrated, where necessary."""
+        """Carry commits into the actor's schema, which is made where necessary."""
         name = schema_name(did)
-        version = self._versions.get(did)
-        if version is None:
-            steps = self._schema.creation(name)
+        if did not in self._versions:
             self._add("unenroll.purge_done", (did,))
             self._add("append.put_schema", (did, name, self._schema.version))
-        else:
-            steps = self._schema.steps(name, after=version)
-            if steps:
-                self._add("actor.put_version", (self._schema.version, did))
-        self.statements += [(step, (), False) for step in steps]
+            self.statements += [(step, (), False) for step in self._schema.creation(name)]
         for commit in commits:
             apply_commit(lambda key, values: self._add_for(name, key, values), commit)
 

@@ -21,6 +21,7 @@ from stratos.storage.postgres.leadership import PostgresLeadership
 from stratos.storage.postgres.log import PostgresLog
 from stratos.storage.postgres.migrations import migrate_service
 from stratos.storage.postgres.preflight import check_database
+from stratos.storage.postgres.schema_migrator import SchemaMigrator
 from stratos.storage.postgres.wakeups import PostgresWakeups
 from stratos.storage.sql_consumer_cursors import SqlConsumerCursors
 from stratos.storage.sql_files import SqlFiles
@@ -74,10 +75,11 @@ class PostgresBackend:
             undo.callback(database.close)
             database.open()
             with database.read("preparing the database") as connection:
-                check_database(connection)
-                migrate_service(connection, sql.migrations(_SERVICE))
+                diagnostics = check_database(connection)
+                migrate_service(connection, sql.migrations(_SERVICE), diagnostics)
             schema = ActorSchema(sql.statements(_ACTOR), sql.migrations(_ACTOR))
-            actors = PostgresActorStores(database, schema, max_nodes=max_open_actors, nodes_per_store=nodes_per_store)
+            migrator = SchemaMigrator(database, schema, diagnostics)
+            actors = PostgresActorStores(database, schema, migrator, max_nodes=max_open_actors, nodes_per_store=nodes_per_store)
             backend = cls(database, actors, BatchWriter(database, schema, writer))
             backend._writer.forget_silent_writers(now)
             backend._finish_purges()

@@ -141,7 +141,7 @@ def faults(doing: str) -> Iterator[None]:
     except (PoolTimeout, TooManyRequests) as error:
         raise StorageFault(f"{doing}: every connection to PostgreSQL is in use or cannot be made") from error
     except (psycopg.Error, PoolClosed, OSError) as error:
-        raise StorageFault(f"{doing}: {_described(error)}") from error
+        raise StorageFault(f"{doing}: {described(error)}") from error
 
 
 def is_lost(connection: PgConnection) -> bool:
@@ -154,7 +154,8 @@ def _is_disconnection(error: psycopg.OperationalError) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

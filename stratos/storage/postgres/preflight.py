@@ -19,8 +19,8 @@ SELECT current_database(), current_user, current_schema(), current_setting('sear
 _log = logging.getLogger(__name__)
 
 
-def check_database(connection: PgConnection) -> None:
-    """Log what we are connected to. Raises StorageFault where a privilege is missing, and psycopg.Error."""
+def check_database(connection: PgConnection) -> str:
+    """Log and tell what we are connected to. Raises StorageFault where a privilege is missing, and psycopg.Error."""
     row = connection.execute(_QUERY).fetchone()
     if row is None:
         raise StorageFault("PostgreSQL startup preflight failed: the server answers nothing")
@@ -43,6 +43,7 @@ def check_database(connection: PgConnection) -> None:
     if reasons:
         raise StorageFault(f"PostgreSQL startup preflight failed: {'; '.join(reasons)}. {facts}")
     _log.info("PostgreSQL startup preflight passed: %s", facts)
+    return facts
 
 
 def _yes(value: object) -> str:

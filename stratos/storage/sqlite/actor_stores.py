@@ -12,7 +12,7 @@ from threading import Lock
 from stratos.atproto.syntax import Did
 from stratos.storage.appending import LoggedCommit
 from stratos.storage.node_cache import LruNodeCache
-from stratos.storage.ports import StorageFault
+from stratos.storage.ports import SchemaCounts, StorageFault
 from stratos.storage.sqlite.actor_database import ActorDatabase, ActorSchema
 from stratos.storage.sqlite.actor_paths import actor_directory, sync_directories
 from stratos.storage.sqlite.actor_store import SqliteActorStore
@@ -20,6 +20,7 @@ from stratos.storage.sqlite.apply import GapBefore, apply_commits
 from stratos.storage.sqlite.connection import faults
 from stratos.storage.sqlite.export import SqliteRepoExport
 from stratos.storage.sqlite.redo import Redo
+from stratos.storage.sqlite.schema_survey import SchemaSurvey
 from stratos.storage.sqlite.store_slots import Slot, SlotTable
 
 
@@ -48,6 +49,7 @@ class SqliteActorStores:
         self._directory = directory
         self._schema = schema
         self._redo = redo
+        self._survey = SchemaSurvey(directory, redo, len(schema.migrations))
         self._nodes_per_store = limits.nodes_per_store
         self._purged = purged
         self._checkpointed = checkpointed
@@ -87,6 +89,21 @@ class SqliteActorStores:
             seq = store.root().seq
             slot.database.checkpoint(self._directory)
             self._checkpointed(did, seq)
+
+    def schemas(self) -> SchemaCounts:
+        """How far the databases are from the newest schema; opens every one of them."""
+        return self._survey.counts()
+
+    def outdated(self, *, after: Did | None, limit: int) -> list[Did]:
+        """Actors whose databases lack migrations, in DID order, exclusive of `after`."""
+        return self._survey.outdated(after=after, limit=limit)
+
+    def migrate(self, did: Did) -> bool:
+        """Bring a database to the newest schema, as opening it does; whether there was anything to do. Raises StorageFault."""
+        if not self._survey.is_outdated(did):
+            return False
+        with self.open(did):
+            return True
 
     def apply(self, did: Did, commits: Sequence[LoggedCommit]) -> None:
         """Apply an actor's newest commits; the first ever creates the store.

@@ -35,6 +35,12 @@ class Redo:
             row: tuple[int, int] | None = connection.execute(self._database.sql["redo.standing"], (did,)).fetchone()
         return None if row is None else Standing(row[0], bool(row[1]))
 
+    def repositories(self, *, after: Did | None, limit: int) -> list[Did]:
+        """Who has a repository, but for those whose former one is still being purged, in DID order, exclusive of `after`."""
+        with self._database.read("listing repositories") as connection:
+            rows = connection.execute(self._database.sql["redo.repositories"], (after or "", limit)).fetchall()
+        return [Did(did) for (did,) in rows]
+
     def commits_after(self, did: Did, seq: int) -> list[LoggedCommit]:
         """The next commits of a repository, a page at most. Raises StorageFault, also when the log is damaged."""
         with self._database.read(f"reading the log of {did}") as connection:
