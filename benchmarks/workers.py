@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from benchmarks.processes import POST, Deployment, Storage, actor, deployment, e
 from benchmarks.reads import fill
 from benchmarks.wire import pipelined
 
-CONNECTIONS = 16
+CONNECTIONS = 32
 """Enough that the kernel spreads them over the processes."""
 DEPTH = 4
 WARM_UP = 800
@@ -88,6 +89,7 @@ async def _load(running: Deployment, request: bytes) -> Load:
 
 
 async def _run(running: Deployment, request: bytes, count: int) -> None:
+    batches = itertools.repeat(DEPTH, count // DEPTH)
     async with trio.open_nursery() as nursery:
         for _ in range(CONNECTIONS):
-            nursery.start_soon(pipelined, running.port, request, count // CONNECTIONS, DEPTH)
+            nursery.start_soon(pipelined, running.port, request, batches)
