@@ -35,7 +35,7 @@ class Load:
 
     @property
     def ceiling(self) -> float:
-        """How many times as fast two processes can be as one where two cores must do for everything."""
+        """How many times as fast two processes can be as one that never waits, where two cores must do for everything."""
         total = self.service + self.database + self.client
         return 2 * max(self.service, total / 2) / total
 
