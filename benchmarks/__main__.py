@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from benchmarks.appview import projector, timeline
+from benchmarks.crowd import crowd
 from benchmarks.figures import Figure, print_figures
 from benchmarks.reads import reads
 from benchmarks.streams import fan_out_and_memory, live_latency, replay
 from benchmarks.visibility import visibility
+from benchmarks.workers import two_processes
 from benchmarks.writes import apply_writes, create_records, growth
 
 BENCHMARKS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
@@ -27,6 +29,8 @@ BENCHMARKS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "visibility": visibility,
     "projector": projector,
     "timeline": timeline,
+    "workers": two_processes,
+    "crowd": crowd,
 }
 
 

@@ -21,6 +21,9 @@ DataModel: TypeAlias = "bool | int | str | bytes | Cid | list[DataModel] | dict[
 Encodable: TypeAlias = "bool | int | str | bytes | Cid | Sequence[Encodable] | Mapping[str, Encodable] | None"
 """What the encoder takes: data-model values, of which lists may be tuples; map keys may be in any order."""
 
+Rows: TypeAlias = "int | str | bytes | Sequence[Rows] | None"
+"""Data without maps and links, such as the rows of a table."""
+
 MAX_INTEGER: Final = 2**53 - 1
 """Largest magnitude of an integer, so that it survives JSON readers that hold numbers as doubles."""
 MAX_BLOCK_DEPTH: Final = 64
@@ -71,6 +74,17 @@ def encode(value: Encodable) -> bytes:
     """
     try:
         return _encoded(value, MAX_DEPTH)
+    except UnicodeEncodeError as error:
+        raise InvalidDagCbor(f"text is not valid Unicode: {error}") from error
+
+
+def encode_rows(value: Rows) -> bytes:
+    """The same as `encode`, several times faster: without maps there is no order in which a general encoder could differ.
+
+    For what we made ourselves; types and integers are not looked at. Raises InvalidDagCbor for lone surrogates.
+    """
+    try:
+        return cbor2.dumps(value)
     except UnicodeEncodeError as error:
         raise InvalidDagCbor(f"text is not valid Unicode: {error}") from error
 

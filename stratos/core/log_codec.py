@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from stratos.atproto.cid import Cid
-from stratos.atproto.dag_cbor import DataModel, InvalidDagCbor, decode_own, encode
+from stratos.atproto.cid import Cid, InvalidCid
+from stratos.atproto.dag_cbor import DataModel, InvalidDagCbor, decode_own, encode, encode_rows
 from stratos.atproto.frames import encode_message
 from stratos.atproto.syntax import Did, Tid
 from stratos.core.boundaries import Boundary
@@ -28,8 +28,9 @@ from stratos.core.log_entry import (
 Sides: TypeAlias = tuple[tuple[Boundary, ...] | None, tuple[Boundary, ...] | None]
 """A record's boundaries before and after an operation; None where there is no record."""
 
-REDO_FORMAT: Final = 1
-"""First item of every encoded redo, so that a later format can be told apart."""
+REDO_FORMAT: Final = 2
+"""First item of every encoded redo, so that a later format can be told apart. In format 1 the CIDs were links."""
+_READABLE_FORMATS: Final = frozenset({1, REDO_FORMAT})
 
 _MAP: Final = 0xA0
 _HEADERS: Final = {kind: encode_message(kind.value, b"") for kind in EntryKind}
@@ -91,7 +92,7 @@ def purges(entry: LoggedEntry) -> bool:
 
 def encode_views(views: Sequence[Sides]) -> bytes:
     """The stored form of `LoggedEntry.views`."""
-    return encode(views)
+    return encode_rows(views)
 
 
 def decode_views(data: bytes) -> tuple[Sides, ...]:
@@ -100,18 +101,18 @@ def decode_views(data: bytes) -> tuple[Sides, ...]:
 
 
 def encode_redo(entry: CommitEntry) -> bytes:
-    """All of a commit entry, for applying it again."""
-    return encode(
+    """All of a commit entry, for applying it again; CIDs as their bytes."""
+    return encode_rows(
         (
             REDO_FORMAT,
             entry.did,
             entry.rev,
             entry.since,
-            entry.commit,
-            entry.prev_commit,
-            [(op.action.value, op.path, op.cid, op.record, op.prev, op.before, op.after) for op in entry.ops],
-            entry.blocks,
-            entry.removed,
+            entry.commit.bytes,
+            _raw(entry.prev_commit),
+            [(op.action.value, op.path, _raw(op.cid), op.record, _raw(op.prev), op.before, op.after) for op in entry.ops],
+            [(cid.bytes, block) for cid, block in entry.blocks],
+            [cid.bytes for cid in entry.removed],
         )
     )
 
@@ -119,25 +120,15 @@ def encode_redo(entry: CommitEntry) -> bytes:
 def decode_redo(data: bytes) -> CommitEntry:
     """Read what `encode_redo` wrote; equal to the entry that was encoded. Raises InvalidRedo."""
     match _decoded(data):
-        case [int(redo_format), *_] if redo_format != REDO_FORMAT:
+        case [int(redo_format), *_] if redo_format not in _READABLE_FORMATS:
             raise InvalidRedo(f"redo format {redo_format} is not known to this version")
-        case [
-            int(),
-            str(did),
-            str(rev),
-            str() | None as since,
-            Cid() as commit,
-            Cid() | None as prev_commit,
-            ops,
-            blocks,
-            removed,
-        ]:
+        case [int(), str(did), str(rev), str() | None as since, commit, prev_commit, ops, blocks, removed]:
             return CommitEntry(
                 did=Did(did),
                 rev=Tid(rev),
                 since=None if since is None else Tid(since),
-                commit=commit,
-                prev_commit=prev_commit,
+                commit=_cid(commit),
+                prev_commit=_optional_cid(prev_commit),
                 ops=tuple(_operation(row) for row in _rows(ops, 7)),
                 blocks=tuple((_cid(cid), _block(block)) for cid, block in _rows(blocks, 2)),
                 removed=tuple(_cid(cid) for cid in _list(removed)),
@@ -198,10 +189,10 @@ def _decoded(data: bytes) -> DataModel:
 
 def _operation(row: Sequence[DataModel]) -> RecordOp:
     match row:
-        case [str(action), str(path), Cid() | None as cid, bytes() | None as record, Cid() | None as prev, before, after]:
+        case [str(action), str(path), cid, bytes() | None as record, prev, before, after]:
             if action not in _ACTION_VALUES:
                 raise InvalidRedo(f"unknown action {action!r:.80}")
-            return RecordOp(Action(action), path, cid, record, prev, _side(before), _side(after))
+            return RecordOp(Action(action), path, _optional_cid(cid), record, _optional_cid(prev), _side(before), _side(after))
     raise InvalidRedo("an operation of another shape")
 
 
@@ -228,10 +219,23 @@ def _text(value: DataModel) -> str:
     return value
 
 
+def _raw(cid: Cid | None) -> bytes | None:
+    return None if cid is None else cid.bytes
+
+
+def _optional_cid(value: DataModel) -> Cid | None:
+    return None if value is None else _cid(value)
+
+
 def _cid(value: DataModel) -> Cid:
-    if not isinstance(value, Cid):
+    if isinstance(value, Cid):
+        return value
+    if not isinstance(value, bytes):
         raise InvalidRedo("a CID is missing")
-    return value
+    try:
+        return Cid(value)
+    except InvalidCid as error:
+        raise InvalidRedo(str(error)) from error
 
 
 def _block(value: DataModel) -> bytes:

@@ -18,12 +18,14 @@ from stratos.atproto.dag_cbor import (
     DataModel,
     Encodable,
     InvalidDagCbor,
+    Rows,
     decode,
     decode_own,
     decode_prefix,
     encode,
+    encode_rows,
 )
-from tests.atproto.values import data_model_values, values
+from tests.atproto.values import data_model_values, integers, values
 
 LINK = Cid.of_raw(b"content")
 ENCODED_LINK = b"\xd8\x2a\x58\x25\x00" + LINK.bytes
@@ -412,3 +414,16 @@ def test_items_in_a_row_are_read_one_after_the_other() -> None:
     assert [first, second, third, at] == [{"op": 1}, [1, 2], None, len(data)]
     with pytest.raises(InvalidDagCbor, match="truncated"):
         decode_prefix(data, at)
+
+
+_row_items: st.SearchStrategy[Rows] = st.none() | integers | st.text(max_size=300) | st.binary(max_size=300)
+
+
+@given(rows=st.recursive(_row_items, lambda inner: st.lists(inner, max_size=30) | st.lists(inner, max_size=5).map(tuple)))
+def test_rows_have_the_one_encoding_too(rows: Rows) -> None:
+    assert encode_rows(rows) == encode(rows)
+
+
+def test_rows_with_a_lone_surrogate_are_refused() -> None:
+    with pytest.raises(InvalidDagCbor, match="Unicode"):
+        encode_rows(["\ud800"])

@@ -291,7 +291,7 @@ def _good_redo() -> list[DataModel]:
 @pytest.mark.parametrize("position", range(9))
 def test_redo_with_a_wrong_item_is_refused(position: int) -> None:
     items = _good_redo()
-    wrongs: list[DataModel] = [7, {"x": 1}, [[1, 2]], [["create", PATH, 1, None, None, None, None]], ["x"], 2]
+    wrongs: list[DataModel] = [7, {"x": 1}, [[1, 2]], [["create", PATH, 1, None, None, None, None]], ["x"], 3]
     wrongs += [[["revive", PATH, None, None, None, None, None]], [["x", "x", "x", "x", "x", "x", "x"]]]
     for wrong in wrongs:
         items[position] = wrong
@@ -310,6 +310,13 @@ def test_damaged_redo_and_views_are_refused(data: bytes) -> None:
 
 def test_redo_of_a_later_format_is_refused_by_its_number() -> None:
     items = _good_redo()
-    items[0] = 2
-    with pytest.raises(InvalidRedo, match="format 2"):
+    items[0] = 3
+    with pytest.raises(InvalidRedo, match="format 3"):
         decode_redo(dag_cbor.encode([*items, "more"]))
+
+
+@given(entry=_commits)
+def test_redo_of_the_former_format_is_read(entry: CommitEntry) -> None:
+    ops = [(op.action.value, op.path, op.cid, op.record, op.prev, op.before, op.after) for op in entry.ops]
+    head = (1, entry.did, entry.rev, entry.since, entry.commit, entry.prev_commit)
+    assert decode_redo(dag_cbor.encode((*head, ops, entry.blocks, entry.removed))) == entry

@@ -366,7 +366,7 @@ def test_a_damaged_log_entry_is_a_fault(sqlite_storage: SqliteStorage) -> None:
 def rows_of(storage: SqliteStorage, did: Did) -> dict[str, set[tuple[object, ...]]]:
     """Everything in every table of an actor's database."""
     path = actor_directory(storage.directory / "actors", did) / "stratos.sqlite"
-    connection = connect(path, create=False, pragmas=())
+    connection = connect(path, "rw", pragmas=())
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     found = {name: set(connection.execute(f"SELECT * FROM {name}")) for name in names}  # noqa: S608 - from the schema
     connection.close()

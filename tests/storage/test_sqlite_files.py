@@ -124,7 +124,7 @@ def test_every_start_finds_the_newest_schema(sqlite_storage: SqliteStorage) -> N
         (sqlite_storage.directory / "service.sqlite", "sqlite/service"),
         (actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite", "sqlite/actor"),
     ):
-        connection = connect(path, create=False, pragmas=())
+        connection = connect(path, "rw", pragmas=())
         assert not is_outdated(connection, files.migrations(folder), "it")
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -182,7 +182,7 @@ def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path) -> None:
     path = tmp_path / "some.sqlite"
     first = Migration(1, "first", "CREATE TABLE a (x TEXT);\nINSERT INTO a VALUES ('semi;colon'); -- a comment; with one\n")
     second = Migration(2, "second", "CREATE TABLE b (y TEXT);\nCREATE TABLE a (z TEXT);\n")
-    connection = connect(path, create=True, pragmas=())
+    connection = connect(path, "rwc", pragmas=())
     migrate(connection, [first], "it")
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         migrate(connection, [first, second], "it")
@@ -287,9 +287,7 @@ def test_backlinks_follow_their_record(sqlite_storage: SqliteStorage) -> None:
     target, other = (f"at://{did_of('bob')}/{POSTS}/{key}" for key in "ab")
 
     def links() -> list[tuple[str, str, str, str]]:
-        connection = connect(
-            actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite", create=False, pragmas=()
-        )
+        connection = connect(actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite", "rw", pragmas=())
         found = connection.execute("SELECT * FROM stratos_backlink ORDER BY rkey").fetchall()
         connection.close()
         return found
@@ -308,7 +306,7 @@ def test_what_is_taken_down_is_hidden(sqlite_storage: SqliteStorage) -> None:
     append(backend, repo.enrolled())
     fill(backend, repo, repo.create(POSTS, "a", post("one")), repo.create(POSTS, "b", post("two")))
     path = actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite"
-    connection = connect(path, create=False, pragmas=())
+    connection = connect(path, "rw", pragmas=())
     connection.execute("UPDATE stratos_record SET takedownRef = 'case 7' WHERE rkey = 'a'")
     connection.close()
     fill(backend, repo, repo.update(POSTS, "a", post("changed")))
@@ -355,3 +353,18 @@ def damaged_file(storage: SqliteStorage, which: str) -> Path:
 def open_alice(storage: SqliteStorage) -> None:
     with storage.open().actors.open(ALICE):
         pass
+
+
+@pytest.mark.parametrize(("writes", "emptied"), [(1, False), (80, True)])
+def test_making_room_empties_only_a_long_write_ahead_log(sqlite_storage: SqliteStorage, writes: int, emptied: bool) -> None:
+    alice, bob = RepoBuilder(ALICE), RepoBuilder(did_of("bob"))
+    backend = sqlite_storage.open(max_open_actors=1)
+    append(backend, alice.enrolled(), bob.enrolled())
+    for number in range(writes):
+        fill(backend, alice, alice.create(POSTS, f"r{number}", post(f"post {number}")))
+    with backend.actors.open(bob.did):
+        wal = actor_directory(sqlite_storage.directory / "actors", ALICE) / "stratos.sqlite-wal"
+    assert wal.exists() is not emptied
+    held = picture(backend, ALICE)
+    assert held is not None
+    assert held.records == alice.records

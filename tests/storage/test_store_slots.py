@@ -24,7 +24,7 @@ class SlowDatabase:
         self.go_on = threading.Event()
         self.closed = False
 
-    def close(self) -> None:
+    def lay_aside(self) -> None:
         self.closing.set()
         self.go_on.wait()
         self.closed = True

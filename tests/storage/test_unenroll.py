@@ -89,6 +89,22 @@ def test_who_enrolls_again_begins_with_an_empty_repository_and_later_revs(backen
     assert held.blocks == again.blocks
 
 
+def test_a_repository_that_was_read_and_written_often_begins_anew_as_well(backend: Backend, alice: RepoBuilder) -> None:
+    # More often than it takes PostgreSQL's driver to prepare the statements.
+    for number in range(8):
+        fill(backend, alice, alice.create(POSTS, f"r{number}", post("one")))
+        assert picture(backend, alice.did) is not None
+    append(backend, alice.proposal(alice.unenroll()))
+    assert picture(backend, alice.did) is None
+    again = alice.restarted()
+    append(backend, again.enrolled())
+    fill(backend, again, again.create(POSTS, "a", post("two")))
+    held = picture(backend, again.did)
+    assert held is not None
+    assert held.records == again.records
+    assert held.blocks == again.blocks
+
+
 def test_a_rev_of_the_former_repository_is_never_used_again(backend: Backend, alice: RepoBuilder) -> None:
     append(backend, alice.proposal(alice.unenroll()))
     again = alice.restarted()

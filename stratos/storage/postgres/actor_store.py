@@ -112,7 +112,7 @@ class PostgresActorStore:
 
     def _execute(self, statement: str, parameters: Parameters = ()) -> Cursor[TupleRow]:
         with faults(f"reading {self._name}"):
-            return self._connection.execute(self._schema.statement(statement, self._name), parameters, prepare=False)
+            return self._connection.execute(self._schema.statement(statement, self._name), parameters)
 
 
 def _stored(row: TupleRow) -> StoredRecord:

@@ -102,4 +102,4 @@ class GatheredStatements:
         self.statements.append((self._sql[name], parameters, True))
 
     def _add_for(self, schema: str, name: str, parameters: Parameters) -> None:
-        self.statements.append((self._schema.statement(f"apply.{name}", schema), parameters, False))
+        self.statements.append((self._schema.statement(f"apply.{name}", schema), parameters, True))

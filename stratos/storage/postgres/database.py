@@ -33,7 +33,7 @@ class PgConnection:
         self.raw = raw
 
     def execute(self, statement: str, parameters: Parameters = (), *, prepare: bool | None = None) -> Cursor[TupleRow]:
-        """Run one statement. `prepare=False` for those that no other actor shares."""
+        """Run one statement. `prepare=False` for those that are run once."""
         return self.raw.execute(statement.encode(), parameters, prepare=prepare)
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
@@ -21,11 +21,13 @@ from stratos.storage.sqlite.connection import connect, faults, transaction
 from stratos.storage.sqlite.migrations import is_outdated, migrate
 
 _WRITER_PRAGMAS: Final = ("synchronous = NORMAL", "secure_delete = FAST", "cache_size = -256")
-_READER_PRAGMAS: Final = ("query_only = ON", "cache_size = -128")
+_READER_PRAGMAS: Final = ("cache_size = -128",)
 _FIRST_CHECKPOINT_PAGES: Final = 800
 _CHECKPOINT_SPREAD: Final = 512
 """Automatic checkpoints come after 800 to 1,311 pages, differently for each actor, so that actors who write at one pace do not
 all checkpoint in one batch."""
+_LONG_WAL_BYTES: Final = 256 * 1024
+"""A write-ahead log of more than this, some twenty commits, is emptied when the database is laid aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class ActorDatabase:
             if create and not self.path.exists():
                 directory.mkdir(parents=True, exist_ok=True)
                 self._writer = self._migrated_writer(schema.migrations)
-            self._reader = connect(self.path, create=False, pragmas=_READER_PRAGMAS)
+            self._reader = connect(self.path, "ro", pragmas=_READER_PRAGMAS)
             try:
                 if is_outdated(self._reader, schema.migrations, str(self.path)):
                     self._writer = self._migrated_writer(schema.migrations)
@@ -117,13 +119,39 @@ class ActorDatabase:
             sync_directories(self.path.parent, highest=actors)
 
     def close(self) -> None:
-        """Close both connections, after a read under way; a second call does nothing."""
+        """Close both connections, after a read under way; a second call does nothing.
+
+        What was written is moved out of the write-ahead log, which costs several waits for the disk.
+        """
+        self._close_reader()
+        self._close_writer()
+
+    def lay_aside(self) -> None:
+        """Close both connections as `close` does, but leave the write-ahead log as it is unless it is long.
+
+        For making room at every moment; `checkpoint` empties it in time, or whoever opens the database next goes on with it.
+        """
+        if self._wal_bytes() > _LONG_WAL_BYTES:
+            self.close()
+            return
+        # The last connection to close empties the log, but for one that may only read.
+        self._close_writer()
+        self._close_reader()
+
+    def _close_reader(self) -> None:
         with self._use:
             self._closed = True
             self._applied_root = None
             self._reader.close()
+
+    def _close_writer(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+    def _wal_bytes(self) -> int:
+        with suppress(FileNotFoundError):
+            return os.stat(f"{self.path}-wal").st_size
+        return 0
 
     def _execute(self, statement: str) -> None:
         with self.read() as connection:
@@ -146,7 +174,7 @@ class ActorDatabase:
     def _connect_writer(self, *, fresh: bool) -> sqlite3.Connection:
         pages = _FIRST_CHECKPOINT_PAGES + crc32(self.path.parent.name.encode()) % _CHECKPOINT_SPREAD
         mode = ("journal_mode = WAL",) if fresh else ()
-        return connect(self.path, create=fresh, pragmas=(*mode, *_WRITER_PRAGMAS, f"wal_autocheckpoint = {pages}"))
+        return connect(self.path, "rwc" if fresh else "rw", pragmas=(*mode, *_WRITER_PRAGMAS, f"wal_autocheckpoint = {pages}"))
 
     def _sync_wal(self) -> None:
         """Sync the `-wal` file. SQLite keeps its locks on other files, so opening and closing this one loses none of them."""

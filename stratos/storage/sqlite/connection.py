@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from stratos.storage.ports import StorageFault
 
@@ -17,12 +17,15 @@ CACHED_STATEMENTS: Final = 128
 """Prepared statements that a connection keeps; more than there are in any one statement folder."""
 
 
-def connect(path: Path, *, create: bool, pragmas: Sequence[str]) -> sqlite3.Connection:
+Mode: TypeAlias = Literal["ro", "rw", "rwc"]
+"""SQLite's own names: read, write, or write and create the file where it is absent."""
+
+
+def connect(path: Path, mode: Mode, *, pragmas: Sequence[str]) -> sqlite3.Connection:
     """A connection in autocommit mode that may be used from any thread, one at a time.
 
-    Raises sqlite3.OperationalError where the file is absent and `create` is False.
+    Raises sqlite3.OperationalError where the file is absent and not to be created.
     """
-    mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,

@@ -17,7 +17,7 @@ from stratos.storage.sqlite.connection import connect, faults
 EXPORT_PAGE_BYTES: Final = 512 * 1024
 """A page ends with the block that reaches this size."""
 
-_PRAGMAS: Final = ("query_only = ON", "cache_size = -512")
+_PRAGMAS: Final = ("cache_size = -512",)
 
 
 class SqliteRepoExport:
@@ -32,7 +32,7 @@ class SqliteRepoExport:
         self._sql = sql
         self._lock = Lock()
         with faults(f"exporting {path}"):
-            self._connection = connect(path, create=False, pragmas=_PRAGMAS)
+            self._connection = connect(path, "ro", pragmas=_PRAGMAS)
             try:
                 self._connection.execute("BEGIN")
                 row: tuple[bytes, str, int] | None = self._connection.execute(sql["read.root"]).fetchone()

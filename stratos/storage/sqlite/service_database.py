@@ -37,7 +37,7 @@ class ServiceDatabase:
         self._readers_left = readers
         self._closed = False
         with faults(f"opening {path}"):
-            self._writer = connect(path, create=True, pragmas=_WRITER_PRAGMAS)
+            self._writer = connect(path, "rwc", pragmas=_WRITER_PRAGMAS)
             try:
                 migrate(self._writer, migrations, str(path))
             except BaseException:
@@ -87,7 +87,7 @@ class ServiceDatabase:
                 return self._idle_readers.pop()
             self._readers_left -= 1
         try:
-            return connect(self._path, create=False, pragmas=_READER_PRAGMAS)
+            return connect(self._path, "rw", pragmas=_READER_PRAGMAS)
         except BaseException:
             with self._reader_free:
                 self._readers_left += 1

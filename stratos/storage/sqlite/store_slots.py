@@ -33,9 +33,19 @@ class Slot:
 
     def close(self) -> None:
         """Close the store, if it is open. Called with the lock held; reads under way in other threads fail from here on."""
-        database, self.database, self.store, self.behind = self.database, None, None, False
+        database = self._emptied()
         if database is not None:
             database.close()
+
+    def lay_aside(self) -> None:
+        """Close the store as `close` does, but without waiting for the disk where that can be put off."""
+        database = self._emptied()
+        if database is not None:
+            database.lay_aside()
+
+    def _emptied(self) -> ActorDatabase | None:
+        database, self.database, self.store, self.behind = self.database, None, None, False
+        return database
 
 
 class SlotTable:
@@ -93,7 +103,7 @@ class SlotTable:
             victims = self._victims()
         for victim_did, victim in victims:
             try:
-                victim.close()
+                victim.lay_aside()
             finally:
                 victim.lock.release()
             with self._lock:
