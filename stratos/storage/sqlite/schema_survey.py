@@ -58,7 +58,7 @@ class SchemaSurvey:
 
 def _version(path: Path) -> int:
     try:
-        with closing(connect(path, create=False, pragmas=("query_only = ON",))) as connection:
+        with closing(connect(path, "ro", pragmas=("query_only = ON",))) as connection:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             return version
     except sqlite3.Error:
