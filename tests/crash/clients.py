@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from stratos.atproto.dag_cbor import DataModel
 from stratos.atproto.frames import MessageFrame, decode_frame
 from stratos.atproto.syntax import Did, Tid
 from stratos.atproto.tid import tid_from
@@ -210,6 +211,22 @@ class Subscriber:
     def cursor(self) -> int:
         """The last seq seen."""
         return self.frames[-1][0] if self.frames else 0
+
+    def bodies(self) -> list[Mapping[str, DataModel]]:
+        """What the frames said, in the order of arrival."""
+        return [message.body for _, frame in self.frames if isinstance(message := decode_frame(frame), MessageFrame)]
+
+    def check_order(self) -> None:
+        """Seqs rise, none comes twice, and of each account each commit says after which it comes."""
+        seqs = [seq for seq, _ in self.frames]
+        assert seqs == sorted(set(seqs))
+        revs: dict[str, str] = {}
+        for body in self.bodies():
+            did = str(body["did"])
+            if "commit" in body:
+                assert str(body["rev"]) > revs.get(did, "")
+                assert body["since"] in (None, revs.get(did)), body
+                revs[did] = str(body["rev"])
 
     async def follow(
         self, url: str, until: frozenset[str] | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

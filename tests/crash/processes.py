@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -57,11 +57,12 @@ class Home:
 
     data: Path
     log: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, directory: Path) -> Home:
-        """A fresh one."""
-        return cls(directory / "data", directory / "service.log")
+    def below(cls, directory: Path, **settings: str) -> Home:
+        """A fresh one; `settings` beside those of every home."""
+        return cls(directory / "data", directory / "service.log", settings)
 
     def environment(self, **settings: str) -> dict[str, str]:
         """The settings of a service at home here; dev mode, no write limit."""
@@ -78,6 +79,7 @@ class Home:
             "STRATOS_SYNC_TOKEN": SYNC_TOKEN,
             "STRATOS_WRITE_RATE_MAX_WRITES": "1000000",
             "LOG_LEVEL": "warn",
+            **self.settings,
             **settings,
         }
 
@@ -97,7 +99,7 @@ class Home:
     @asynccontextmanager
     async def served_by_command(self) -> AsyncIterator[Running]:
         """Run `stratos serve` for the block, on a port that was free a moment ago."""
-        async with self.command(SERVE, STRATOS_PORT=str(_free_port()), LOG_LEVEL="info") as (process, lines):
+        async with self.command(SERVE, STRATOS_PORT=str(free_port()), LOG_LEVEL="info") as (process, lines):
             with trio.fail_after(START_SECONDS):
                 while (line := await lines.line()) and json.loads(line)["event"] != STARTED:
                     pass
@@ -158,7 +160,8 @@ class Lines:
         return line.decode()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
