@@ -32,6 +32,10 @@ FORGOTTEN_AFTER: Final = timedelta(days=1)
 _APPENDING: Final = "appending to the log"
 
 
+class _WorthRepeating(StorageFault):
+    """Nothing was written, because of a conflict or of a connection that turned out to be broken."""
+
+
 class BatchWriter:
     """For one thread at a time. Reconnects by itself, when it is next used."""
 
@@ -55,18 +59,9 @@ class BatchWriter:
         the log later sees what became of it.
         """
         for _ in range(REPETITIONS):
-            try:
+            with suppress(_WorthRepeating):
                 return self._commit(proposals, now)
-            except StorageFault as fault:
-                if not self._is_worth_repeating(fault):
-                    raise
         return self._commit(proposals, now)
-
-    def _is_worth_repeating(self, fault: StorageFault) -> bool:
-        """Whether nothing was written because of a conflict, or of a connection that turned out to be broken."""
-        if isinstance(fault.__cause__, errors.SerializationFailure | errors.DeadlockDetected):
-            return True
-        return not isinstance(fault, OutcomeUnknown) and self._connection is not None and is_lost(self._connection)
 
     def _commit(self, proposals: Sequence[Proposal], now: datetime) -> Batch:
         self._batches += 1
@@ -78,10 +73,15 @@ class BatchWriter:
                 batch = self._prepare(connection, proposals, now)
                 self._carry_out(connection)
         except StorageFault as fault:
-            if batch is None or not self._committing:
+            lost = self._connection is not None and is_lost(self._connection)
+            # What was prepared in a pipeline that failed, psycopg believes to be there for ever after, and the server does not.
+            self.close()
+            if batch is not None and self._committing:
+                if self._took_place(fault):
+                    return batch
                 raise
-            if self._took_place(fault):
-                return batch
+            if lost or isinstance(fault.__cause__, errors.SerializationFailure | errors.DeadlockDetected):
+                raise _WorthRepeating(str(fault)) from fault.__cause__
             raise
         return batch
 
