@@ -97,9 +97,9 @@ class Home:
             yield Running(process, url)
 
     @asynccontextmanager
-    async def served_by_command(self) -> AsyncIterator[Running]:
-        """Run `stratos serve` for the block, on a port that was free a moment ago."""
-        async with self.command(SERVE, STRATOS_PORT=str(free_port()), LOG_LEVEL="info") as (process, lines):
+    async def served_by_command(self, port: int | None = None) -> AsyncIterator[Running]:
+        """Run `stratos serve` for the block, on this port or on one that was free a moment ago."""
+        async with self.command(SERVE, STRATOS_PORT=str(port or free_port()), LOG_LEVEL="info") as (process, lines):
             with trio.fail_after(START_SECONDS):
                 while (line := await lines.line()) and json.loads(line)["event"] != STARTED:
                     pass

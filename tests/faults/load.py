@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 import trio
+from trio_websocket import HandshakeError
 
 from stratos.atproto.syntax import Did
 from tests.crash.clients import Subscriber, Writer, actor, posts_of
@@ -25,6 +26,10 @@ class Persistent:
     """A writer that after each call whose outcome it does not know reads what stands there, and goes on."""
 
     writer: Writer
+    also_refused: frozenset[str] = frozenset({CONCURRENT})
+    """Errors that say that a call was not carried out, and that are no surprise."""
+    pause: float = 0.0
+    """Seconds between two calls."""
     unavailable: list[Refused] = field(default_factory=list)
     slowest: float = 0.0
     """Seconds that the slowest answer took."""
@@ -38,6 +43,7 @@ class Persistent:
                 async with connect(url) as connection:
                     while not stop.is_set():
                         await self.write_once(connection)
+                        await trio.sleep(self.pause)
             await trio.sleep(AGAIN_SECONDS)
 
     async def write_once(self, connection: Connection) -> None:
@@ -49,7 +55,7 @@ class Persistent:
             await self.writer.write(connection)
             self.acknowledged.set()
         except Refused as refusal:
-            if refusal.error == CONCURRENT:
+            if refusal.error in self.also_refused:
                 self.writer.pending = None
                 return
             check_unavailable(refusal)
@@ -58,6 +64,17 @@ class Persistent:
             await trio.sleep(AGAIN_SECONDS)
         finally:
             self.slowest = max(self.slowest, trio.current_time() - started)
+
+
+async def acknowledged_anew(writers: Sequence[Persistent], *, within: float) -> float:
+    """Wait until each of these has one call more acknowledged; the seconds that it took."""
+    started = trio.current_time()
+    for each in writers:
+        each.acknowledged = trio.Event()
+    with trio.fail_after(within):
+        for each in writers:
+            await each.acknowledged.wait()
+    return trio.current_time() - started
 
 
 def check_unavailable(refusal: Refused) -> None:
@@ -84,12 +101,14 @@ class Following:
     async def follow(self, url: str, stop: trio.Event) -> None:
         """Follow until told to stop."""
         while not stop.is_set():
-            with suppress(OSError, trio.BrokenResourceError):
+            try:
                 async with trio.open_nursery() as nursery:
                     self.connections += 1
                     nursery.start_soon(_cancel_once_set, stop, nursery.cancel_scope)
                     await self.subscriber.follow(url)
                     nursery.cancel_scope.cancel()
+            except* (OSError, trio.BrokenResourceError, HandshakeError):
+                pass
             await trio.sleep(AGAIN_SECONDS)
 
     async def has_seen(self, commits: frozenset[str], url: str) -> None:
@@ -97,6 +116,24 @@ class Following:
         missing = commits - set(self.commits())
         if missing:
             await self.subscriber.follow(url, missing)
+
+    def folded(self) -> dict[tuple[str, str], str]:
+        """The texts that the stream leads to, by account and record key; each step must fit what was there."""
+        texts: dict[tuple[str, str], str] = {}
+        for body in self.subscriber.bodies():
+            ops = body.get("ops", [])
+            assert isinstance(ops, list)
+            for op in ops:
+                assert isinstance(op, dict)
+                place = str(body["did"]), str(op["path"]).rpartition("/")[2]
+                assert (op["action"] == "create") == (place not in texts), (body, op)
+                record = op.get("record")
+                if op["action"] == "delete":
+                    del texts[place]
+                else:
+                    assert isinstance(record, dict)
+                    texts[place] = str(record["text"])
+        return texts
 
     def commits(self) -> list[str]:
         """Every commit that arrived, in order."""
@@ -127,13 +164,7 @@ class FaultLoad:
 
     async def all_acknowledged_anew(self, *, within: float) -> float:
         """Wait until each writer has one call more acknowledged; the seconds that it took."""
-        started = trio.current_time()
-        for each in self.writers:
-            each.acknowledged = trio.Event()
-        with trio.fail_after(within):
-            for each in self.writers:
-                await each.acknowledged.wait()
-        return trio.current_time() - started
+        return await acknowledged_anew(self.writers, within=within)
 
     async def all_refused_anew(self, *, within: float) -> float:
         """Wait until each writer has been told once more that the service is unavailable; the seconds that it took."""

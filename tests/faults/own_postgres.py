@@ -16,6 +16,7 @@ import psycopg
 import trio
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
 
 from tests.crash.processes import free_port
 
@@ -97,7 +98,7 @@ class OwnPostgres:
         await trio.to_thread.run_sync(self.stop, mode)
         await trio.to_thread.run_sync(self.start)
 
-    def connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
+    def connect(self, database: str) -> psycopg.Connection[TupleRow]:
         """A session of one's own, past every proxy."""
         return psycopg.connect(self.url(database), autocommit=True)
 

@@ -32,7 +32,7 @@ def appends_raise(house: House, sqlstate: str, *, one_in: int = 1) -> Iterator[N
                 END IF;
                 RETURN NULL;
             END $$
-            """  # noqa: S608 - both are ours
+            """
         )
         session.execute("CREATE TRIGGER refuse AFTER INSERT ON log FOR EACH STATEMENT EXECUTE FUNCTION refuse()")
         yield
