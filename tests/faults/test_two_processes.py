@@ -215,7 +215,7 @@ async def test_nothing_that_happens_to_two_processes_loses_doubles_reorders_or_b
             await disturb(scene, recovery)
         last = await say_goodbye(pair)
         with own_postgres.connect(pair.database) as session:
-            keys = dict(session.execute('SELECT did, "signingKeyDid" FROM enrollment').fetchall())
+            keys: dict[str, str] = dict(session.execute('SELECT did, "signingKeyDid" FROM enrollment').fetchall())
             log = [(seq, frame) for seq, frame in session.execute("SELECT seq, frame FROM log ORDER BY seq")]
         texts = await check_repositories(scene, keys)
         await check_streams(scene, log, texts | last)

@@ -1,0 +1,157 @@
+"""Several processes on one PostgreSQL: the order of `seq` is the order in which readers see entries, whoever commits first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from select import select
+from threading import Event
+from typing import Final
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from stratos.core.log_entry import Proposal
+from stratos.storage.ports import Appended, AppendOutcome, Backend, HeadMoved
+from stratos.storage.postgres.batch_writer import LOG_LOCK
+from tests.storage.builders import POSTS, START, RepoBuilder, did_of, post
+from tests.storage.conftest import PostgresStorage
+from tests.storage.steps import append, whole_log
+
+GATE: Final = 4711
+"""An advisory lock at which a batch waits, in the middle of its transaction, while the test holds it."""
+PATIENCE_SECONDS: Final = 10
+LOOK_SECONDS: Final = 0.01
+
+
+class Reader:
+    """Reads on from its cursor whenever it hears of a commit, and all the time besides."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.seen: list[int] = [entry.seq for entry in whole_log(backend)]
+        self._stop = Event()
+
+    def look(self) -> None:
+        """Read what follows upon the cursor."""
+        self.seen += [entry.seq for entry in self._backend.log.after(self.seen[-1], limit=100, max_bytes=1_000_000)]
+
+    def follow(self) -> None:
+        """Look until told to stop."""
+        wakeups = self._backend.wakeups()
+        assert wakeups is not None
+        try:
+            while not self._stop.is_set():
+                select([wakeups.fileno()], [], [], LOOK_SECONDS)
+                wakeups.drain()
+                self.look()
+        finally:
+            wakeups.close()
+
+    def stop(self) -> None:
+        """End `follow` soon."""
+        self._stop.set()
+
+
+@pytest.fixture
+def gate(postgres_storage: PostgresStorage) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A session of the test."""
+    with psycopg.connect(postgres_storage.url, autocommit=True) as session:
+        yield session
+
+
+@contextmanager
+def held_in_the_middle(session: psycopg.Connection[tuple[object, ...]], did: str) -> Iterator[None]:
+    """Every batch with an entry of this account stops between its insert and its COMMIT, for the block."""
+    session.execute("SELECT pg_advisory_lock(%s)", (GATE,))
+    session.execute(
+        sql.SQL(
+            """
+            CREATE FUNCTION wait_at_the_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF NEW.did = {did} THEN
+                    PERFORM pg_advisory_xact_lock_shared({gate});
+                END IF;
+                RETURN NULL;
+            END $$
+            """
+        ).format(did=sql.Literal(did), gate=sql.Literal(GATE))
+    )
+    session.execute("CREATE TRIGGER gate AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION wait_at_the_gate()")
+    yield
+    session.execute("SELECT pg_advisory_unlock(%s)", (GATE,))
+
+
+def waits_for(session: psycopg.Connection[tuple[object, ...]], lock: int) -> bool:
+    """Whether somebody waits for an advisory lock of this database."""
+    row = session.execute(
+        """
+        SELECT count(*) FROM pg_locks
+        WHERE locktype = 'advisory' AND NOT granted AND (classid::bigint << 32 | objid::bigint) = %s
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        """,
+        (lock,),
+    ).fetchone()
+    return row != (0,)
+
+
+def until(session: psycopg.Connection[tuple[object, ...]], holds: Callable[[], bool]) -> None:
+    """Ask again until it holds; the server waits in between."""
+    for _ in range(int(PATIENCE_SECONDS / LOOK_SECONDS)):
+        if holds():
+            return
+        session.execute("SELECT pg_sleep(%s)", (LOOK_SECONDS,))
+    pytest.fail("it never came to that")
+
+
+def test_a_reader_skips_nothing_where_the_later_batch_would_commit_first(
+    postgres_storage: PostgresStorage, gate: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    first, second, third = (postgres_storage.open() for _ in range(3))
+    alice, bob = RepoBuilder(did_of("alice")), RepoBuilder(did_of("bob"))
+    append(first, alice.enrolled(), bob.enrolled())
+    reader = Reader(third)
+    of_alice = alice.proposal(alice.create(POSTS, "a", post("one")))
+    of_bob = bob.proposal(bob.create(POSTS, "b", post("two")))
+    later: Future[list[AppendOutcome]]
+    with ThreadPoolExecutor(3) as threads:
+        following = threads.submit(reader.follow)
+        with held_in_the_middle(gate, alice.did):
+            earlier = threads.submit(first.commit, [of_alice], now=START + timedelta(seconds=1))
+            until(gate, lambda: waits_for(gate, GATE))
+            later = threads.submit(second.commit, [of_bob], now=START + timedelta(seconds=2))
+            until(gate, lambda: later.done() or waits_for(gate, LOG_LOCK))
+        ((one,), (two,)) = earlier.result(PATIENCE_SECONDS), later.result(PATIENCE_SECONDS)
+        reader.stop()
+        following.result(PATIENCE_SECONDS)
+    assert isinstance(one, Appended)
+    assert isinstance(two, Appended)
+    assert one.entries[0].seq < two.entries[0].seq
+    assert two.after == one.entries[-1].seq
+    reader.look()
+    assert reader.seen == [entry.seq for entry in whole_log(first)]
+
+
+def test_of_two_processes_that_plan_upon_one_head_one_is_left_out(
+    postgres_storage: PostgresStorage, gate: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    first, second = postgres_storage.open(), postgres_storage.open()
+    alice = RepoBuilder(did_of("alice"))
+    append(first, alice.enrolled())
+    rival = alice.copy()
+    won = Proposal(alice.did, (alice.create(POSTS, "a", post("one")),))
+    lost = Proposal(alice.did, (rival.create(POSTS, "b", post("two")),))
+    with ThreadPoolExecutor(2) as threads:
+        with held_in_the_middle(gate, alice.did):
+            earlier = threads.submit(first.commit, [won], now=START)
+            until(gate, lambda: waits_for(gate, GATE))
+            later = threads.submit(second.commit, [lost], now=START)
+            until(gate, lambda: waits_for(gate, LOG_LOCK))
+        assert isinstance(earlier.result(PATIENCE_SECONDS)[0], Appended)
+        assert later.result(PATIENCE_SECONDS) == [HeadMoved(alice.did)]
+    head = second.log.repo_head(alice.did)
+    assert head is not None
+    assert head.commit == alice.commit
