@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -218,11 +218,17 @@ class Subscriber:
     """What else arrived."""
     close: CloseReason | None = None
     """How the last connection was closed by the service; None where we left."""
+    _arrived: trio.Event = field(default_factory=trio.Event)
 
     @property
     def cursor(self) -> int:
         """The last seq seen."""
         return self.frames[-1][0] if self.frames else 0
+
+    async def has_arrived(self, wanted: Callable[[Mapping[str, DataModel]], bool]) -> None:
+        """Wait until something has arrived that is wanted, while somebody follows."""
+        while not any(map(wanted, self.bodies())):
+            await self._arrived.wait()
 
     def bodies(self) -> list[Mapping[str, DataModel]]:
         """What the frames said, in the order of arrival."""
@@ -274,4 +280,6 @@ class Subscriber:
         seq, commit = message.body["seq"], message.body.get("commit")
         assert isinstance(seq, int)
         self.frames.append((seq, frame))
+        self._arrived.set()
+        self._arrived = trio.Event()
         return None if commit is None else str(commit)

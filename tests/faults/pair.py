@@ -33,7 +33,7 @@ class Member:
     proxy: TcpProxy
     port: int = field(default_factory=free_port)
     _running: Running | None = None
-    _lives: int = 0
+    _may_live: bool = True
     _serves: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -43,10 +43,9 @@ class Member:
 
     async def live(self) -> None:
         """Serve, and start again after each death, until cancelled."""
-        while True:
+        while self._may_live:
             async with self.home.served_by_command(self.port) as running:
                 self._running = running
-                self._lives += 1
                 self._serves.set()
                 await running.process.wait()
 
@@ -54,9 +53,10 @@ class Member:
         """Wait until it serves."""
         await self._serves.wait()
 
-    async def kill(self) -> None:
-        """SIGKILL; it starts again by itself."""
+    async def kill(self, *, for_good: bool = False) -> None:
+        """SIGKILL; it starts again by itself, unless it is for good."""
         assert self._running is not None
+        self._may_live = not for_good
         self._serves = trio.Event()
         self._running.process.send_signal(signal.SIGKILL)
         await self._running.process.wait()
@@ -69,6 +69,16 @@ class Pair:
     postgres: OwnPostgres
     database: str
     members: tuple[Member, Member]
+
+    def lose_wakeups(self) -> None:
+        """Stall the connections on which the two hear of each other's commits, and no others."""
+        with self.postgres.connect(self.database) as session:
+            rows = session.execute(
+                "SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+            )
+            for (port,) in rows.fetchall():
+                owner = next(member.proxy for member in self.members if port in member.proxy.ports)
+                owner.stall_one(port)
 
 
 @asynccontextmanager

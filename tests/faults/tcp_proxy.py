@@ -37,9 +37,9 @@ class TcpProxy:
         self._stalls_new = False
 
     @property
-    def links(self) -> int:
-        """How many connections there are."""
-        return len(self._links)
+    def ports(self) -> frozenset[int]:
+        """The ports by which the server knows the connections."""
+        return frozenset(link.server.socket.getsockname()[1] for link in self._links)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled."""
@@ -58,6 +58,12 @@ class TcpProxy:
         """Stall every other connection, and none that is made from now on."""
         for link in [*self._links][::2]:
             link.flowing = trio.Event()
+
+    def stall_one(self, port: int) -> None:
+        """Stall the connection that the server knows by this port."""
+        for link in self._links:
+            if link.server.socket.getsockname()[1] == port:
+                link.flowing = trio.Event()
 
     def resume(self) -> None:
         """Let everything pass again, what was held back first."""

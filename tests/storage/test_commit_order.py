@@ -127,12 +127,12 @@ def test_a_reader_skips_nothing_where_the_later_batch_would_commit_first(
         ((one,), (two,)) = earlier.result(PATIENCE_SECONDS), later.result(PATIENCE_SECONDS)
         reader.stop()
         following.result(PATIENCE_SECONDS)
-    assert isinstance(one, Appended)
-    assert isinstance(two, Appended)
-    assert one.entries[0].seq < two.entries[0].seq
-    assert two.after == one.entries[-1].seq
     reader.look()
     assert reader.seen == [entry.seq for entry in whole_log(first)]
+    assert isinstance(one, Appended)
+    assert isinstance(two, Appended)
+    assert two.after == one.entries[-1].seq
+    assert one.entries[0].seq < two.entries[0].seq
 
 
 def test_of_two_processes_that_plan_upon_one_head_one_is_left_out(
