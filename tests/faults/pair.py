@@ -76,7 +76,9 @@ class Pair:
             rows = session.execute(
                 "SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
             )
-            for (port,) in rows.fetchall():
+            ports = [port for (port,) in rows.fetchall()]
+            assert len(ports) == len(self.members)
+            for port in ports:
                 owner = next(member.proxy for member in self.members if port in member.proxy.ports)
                 owner.stall_one(port)
 
