@@ -22,7 +22,16 @@ class _Link:
     client: trio.SocketStream
     server: trio.SocketStream
     flowing: trio.Event
+    answering: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    room: int | None = None
+    """How many bytes more may pass to the server; None for all."""
+
+    async def opens(self, source: trio.SocketStream) -> None:
+        """Wait until what this side sent may pass."""
+        await self.flowing.wait()
+        if source is self.server:
+            await self.answering.wait()
 
 
 class TcpProxy:
@@ -54,6 +63,16 @@ class TcpProxy:
         for link in self._links:
             link.flowing = trio.Event()
 
+    def mute(self) -> None:
+        """Let nothing that the server says pass any more on the connections that there are."""
+        for link in self._links:
+            link.answering = trio.Event()
+
+    def stall_within(self, room: int) -> None:
+        """Stall the connections that there are once so many bytes more have passed to the server."""
+        for link in self._links:
+            link.room = room
+
     def stall_some(self) -> None:
         """Stall every other connection, and none that is made from now on."""
         for link in [*self._links][::2]:
@@ -69,7 +88,9 @@ class TcpProxy:
         """Let everything pass again, what was held back first."""
         self._stalls_new = False
         for link in self._links:
+            link.room = None
             link.flowing.set()
+            link.answering.set()
 
     def cut(self) -> None:
         """Reset every connection, on both sides; new ones may be made."""
@@ -87,6 +108,7 @@ class TcpProxy:
         if not self._stalls_new:
             flowing.set()
         link = _Link(client, server, flowing)
+        link.answering.set()
         self._links.add(link)
         try:
             async with server:
@@ -102,9 +124,16 @@ class TcpProxy:
         try:
             while data := await source.receive_some(CHUNK_BYTES):
                 await trio.sleep(self.delay)
-                await link.flowing.wait()
+                await link.opens(source)
+                if link.room is not None and source is link.client:
+                    passing, data = data[: link.room], data[link.room :]
+                    link.room -= len(passing)
+                    await sink.send_all(passing)
+                    if data:
+                        link.flowing = trio.Event()
+                        await link.opens(source)
                 await sink.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        await link.flowing.wait()
+        await link.opens(source)
         link.scope.cancel()

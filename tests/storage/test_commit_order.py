@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from select import select
 from threading import Event
-from typing import Final
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg.rows import TupleRow
 
 from stratos.core.log_entry import Proposal
 from stratos.storage.ports import Appended, AppendOutcome, Backend, HeadMoved
 from stratos.storage.postgres.batch_writer import LOG_LOCK
 from tests.storage.builders import POSTS, START, RepoBuilder, did_of, post
 from tests.storage.conftest import PostgresStorage
+from tests.storage.gate import GATE, LOOK_SECONDS, PATIENCE_SECONDS, held_in_the_middle, until, waits_for
 from tests.storage.steps import append, whole_log
-
-GATE: Final = 4711
-"""An advisory lock at which a batch waits, in the middle of its transaction, while the test holds it."""
-PATIENCE_SECONDS: Final = 10
-LOOK_SECONDS: Final = 0.01
 
 
 class Reader:
@@ -57,58 +51,14 @@ class Reader:
 
 
 @pytest.fixture
-def gate(postgres_storage: PostgresStorage) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def gate(postgres_storage: PostgresStorage) -> Iterator[psycopg.Connection[TupleRow]]:
     """A session of the test."""
     with psycopg.connect(postgres_storage.url, autocommit=True) as session:
         yield session
 
 
-@contextmanager
-def held_in_the_middle(session: psycopg.Connection[tuple[object, ...]], did: str) -> Iterator[None]:
-    """Every batch with an entry of this account stops between its insert and its COMMIT, for the block."""
-    session.execute("SELECT pg_advisory_lock(%s)", (GATE,))
-    session.execute(
-        sql.SQL(
-            """
-            CREATE FUNCTION wait_at_the_gate() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                IF NEW.did = {did} THEN
-                    PERFORM pg_advisory_xact_lock_shared({gate});
-                END IF;
-                RETURN NULL;
-            END $$
-            """
-        ).format(did=sql.Literal(did), gate=sql.Literal(GATE))
-    )
-    session.execute("CREATE TRIGGER gate AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION wait_at_the_gate()")
-    yield
-    session.execute("SELECT pg_advisory_unlock(%s)", (GATE,))
-
-
-def waits_for(session: psycopg.Connection[tuple[object, ...]], lock: int) -> bool:
-    """Whether somebody waits for an advisory lock of this database."""
-    row = session.execute(
-        """
-        SELECT count(*) FROM pg_locks
-        WHERE locktype = 'advisory' AND NOT granted AND (classid::bigint << 32 | objid::bigint) = %s
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        """,
-        (lock,),
-    ).fetchone()
-    return row != (0,)
-
-
-def until(session: psycopg.Connection[tuple[object, ...]], holds: Callable[[], bool]) -> None:
-    """Ask again until it holds; the server waits in between."""
-    for _ in range(int(PATIENCE_SECONDS / LOOK_SECONDS)):
-        if holds():
-            return
-        session.execute("SELECT pg_sleep(%s)", (LOOK_SECONDS,))
-    pytest.fail("it never came to that")
-
-
 def test_a_reader_skips_nothing_where_the_later_batch_would_commit_first(
-    postgres_storage: PostgresStorage, gate: psycopg.Connection[tuple[object, ...]]
+    postgres_storage: PostgresStorage, gate: psycopg.Connection[TupleRow]
 ) -> None:
     first, second, third = (postgres_storage.open() for _ in range(3))
     alice, bob = RepoBuilder(did_of("alice")), RepoBuilder(did_of("bob"))
@@ -136,7 +86,7 @@ def test_a_reader_skips_nothing_where_the_later_batch_would_commit_first(
 
 
 def test_of_two_processes_that_plan_upon_one_head_one_is_left_out(
-    postgres_storage: PostgresStorage, gate: psycopg.Connection[tuple[object, ...]]
+    postgres_storage: PostgresStorage, gate: psycopg.Connection[TupleRow]
 ) -> None:
     first, second = postgres_storage.open(), postgres_storage.open()
     alice = RepoBuilder(did_of("alice"))
