@@ -47,7 +47,8 @@ class Subscriptions:
             return _refusal(error.name if error.name == Reason.INVALID_REQUEST else AUTH_REQUIRED, error.message)
         except StorageFault as fault:
             _log.warning("who subscribes cannot be found out", error=str(fault))
-            return _refusal(Reason.UNAVAILABLE, unavailable().message)
+            told = unavailable()
+            return _refusal(told.name, told.message)
         end = await self._firehose.serve(request, send)
         return Farewell(GOING_AWAY, end.message) if end.error is None else _refusal(end.error, end.message)
 
