@@ -90,12 +90,12 @@ class Pages:
     async def metrics(self) -> Response:
         """The figures of every part, for Prometheus; where the store does not answer, how many are enrolled is as it was."""
         with suppress(StorageFault):
-            await self._service.reads(self._service.backend.enrollments.count)
+            await self._service.reads.promptly(self._service.backend.enrollments.count)
         return Response(render(self._collector), content_type=CONTENT_TYPE)
 
     async def _database(self) -> str:
         try:
-            await self._service.reads(self._service.backend.check)
+            await self._service.reads.promptly(self._service.backend.check)
         except StorageFault:
             return _ERROR
         return _OK

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
+import structlog
+from structlog.typing import FilteringBoundLogger
+
 from stratos.api.auth import Anonymous, Authenticator, Credential, EnrollmentGate, ServiceCaller
 from stratos.api.credentials import AppView
-from stratos.api.errors import UNAUTHORIZED, XrpcError, invalid_request
+from stratos.api.errors import UNAUTHORIZED, XrpcError, invalid_request, unavailable
 from stratos.api.fields import Fields
 from stratos.api.request import RequestHead
 from stratos.api.websocket import GOING_AWAY, POLICY_VIOLATION, Farewell, SendFrame
@@ -19,9 +22,12 @@ from stratos.atproto.syntax import Did
 from stratos.core.boundaries import Boundary
 from stratos.core.outcomes import Reason
 from stratos.engine.firehose import Firehose, StreamRequest
+from stratos.storage.ports import StorageFault
 
 NSID: Final = "zone.stratos.sync.subscribeRecords"
 AUTH_REQUIRED: Final = "AuthRequired"
+
+_log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class Subscriptions:
@@ -39,6 +45,10 @@ class Subscriptions:
             request = await self._admitted(head)
         except XrpcError as error:
             return _refusal(error.name if error.name == Reason.INVALID_REQUEST else AUTH_REQUIRED, error.message)
+        except StorageFault as fault:
+            _log.warning("who subscribes cannot be found out", error=str(fault))
+            told = unavailable()
+            return _refusal(told.name, told.message)
         end = await self._firehose.serve(request, send)
         return Farewell(GOING_AWAY, end.message) if end.error is None else _refusal(end.error, end.message)
 

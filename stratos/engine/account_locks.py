@@ -44,8 +44,7 @@ class AccountLocks:
                 await self._acquire(right, did)
                 yield
             finally:
-                with trio.CancelScope(shield=True):
-                    await self._reads(right.release)
+                right.release()
 
     async def _acquire(self, right: Leadership, did: Did) -> None:
         wait = FIRST_WAIT

@@ -43,8 +43,7 @@ class LedTask:
                     await self._lead(right)
             finally:
                 self._leading = False
-                with trio.CancelScope(shield=True):
-                    await self._reads(right.release)
+                right.release()
             await trio.sleep(CHECK_SECONDS)
 
     def statistics(self) -> Mapping[str, int]:

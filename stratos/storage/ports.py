@@ -286,7 +286,7 @@ class Leadership(Protocol):
         """Whether it is still ours, asked of the server; False when the connection is lost."""
 
     def release(self) -> None:
-        """Give it back and close the connection; a second call does nothing."""
+        """Give it back and close the connection, waiting for nobody; a second call does nothing."""
 
 
 class Backend(Protocol):

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from stratos.api.config import DEFAULT_MAX_JSON_BYTES
-from stratos.storage.ports import StorageFault
+from stratos.storage.ports import OutcomeUnknown, StorageFault
 from tests.api.builders import Api, authorized
 from tests.conftest import ErrorLog
 from tests.engine.builders import POST, REI, SAKURA, WRITERS, post
@@ -231,3 +231,16 @@ async def test_write_limiter_answers_429_with_retry_after(api: Api) -> None:
         "error": "RateLimitExceeded",
         "message": f"Write rate limit exceeded. Try again in {seconds}s.",
     }
+
+
+@pytest.mark.expects_error_log
+async def test_a_write_of_which_nobody_knows_whether_it_took_place_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise OutcomeUnknown("the server was silent")
+
+    monkeypatch.setattr(api.engine.service.backend, "commit", silent)
+    body = {"repo": SAKURA, "collection": POST, "record": post("perhaps", WRITERS)}
+    answer = await api.post("zone.stratos.repo.createRecord", SAKURA, body)
+    assert (answer.status, answer.body["error"]) == (503, "ServiceUnavailable")
+    assert answer.body["message"] == "It is not known whether this was written: read before you try again"
+    assert int(answer.headers["retry-after"]) > 0

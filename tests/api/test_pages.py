@@ -141,3 +141,12 @@ async def test_unexpected_error_on_a_page_is_a_500_with_details_in_dev_mode_only
         response = await api.client.get("/health")
     assert response.status_code == 500
     assert response.json() == {"error": "InternalServerError", "message": message}
+
+
+async def test_metrics_are_there_while_the_store_does_not_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise StorageFault("disk on fire")
+
+    before = await samples(api)
+    monkeypatch.setattr(type(api.engine.service.backend.enrollments), "count", broken)
+    assert (await samples(api))["stratos_enrolled_users", ()] == before["stratos_enrolled_users", ()] > 0

@@ -8,6 +8,7 @@ import trio.testing
 from stratos.atproto.cid import Cid
 from stratos.atproto.dag_cbor import encode
 from stratos.atproto.frames import MessageFrame
+from stratos.storage.ports import StorageFault
 from tests.api.builders import ADMIN_PASSWORD, SUBSCRIBE, SYNC_TOKEN, Api, Subscriber
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, message
 
@@ -233,3 +234,15 @@ async def test_compression_is_not_agreed_upon(api: Api) -> None:
     assert head.startswith(b"http/1.1 101")
     assert b"sec-websocket-extensions" not in head
     assert b"x-trace-id: abc" in head
+
+
+async def test_who_subscribes_while_the_store_is_away_is_told_that_the_service_is_unavailable(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise StorageFault("disk on fire")
+
+    monkeypatch.setattr(api.engine.service.backend.enrollments, "get", broken)
+    frame, close = await (await api.subscribe(REI, did=REI)).refusal()
+    assert frame.error == close.reason == "ServiceUnavailable"
+    assert "fire" not in str(frame.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from stratos.atproto.dag_cbor import DataModel
 from stratos.atproto.frames import MessageFrame, decode_frame
 from stratos.atproto.syntax import Did, Tid
 from stratos.atproto.tid import tid_from
@@ -22,7 +23,9 @@ POST: Final = "zone.stratos.feed.post"
 SUBSCRIBE: Final = "zone.stratos.sync.subscribeRecords"
 FIRST_RKEY_US: Final = 1_760_000_000_000_000
 PAGE: Final = 100
+_IN: Final = " in "
 
+Query = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
 State = Mapping[str, str]
 """Record key to the text that stands there."""
 
@@ -61,6 +64,8 @@ class Writer:
     did: Did
     number: int
     rng: random.Random
+    domains: tuple[str, ...] = ()
+    """The boundaries that its posts go to, at random, one each; the first of all where there are none."""
     acks: list[Ack] = field(default_factory=list)
     state: dict[str, str] = field(default_factory=dict)
     """What was acknowledged."""
@@ -156,7 +161,8 @@ class Writer:
         return tid_from(FIRST_RKEY_US + call, self.number)
 
     def _text(self) -> str:
-        return f"{secret_of(self.did)} writer {self.number} call {self._calls} {self.rng.getrandbits(64):016x}"
+        text = f"{secret_of(self.did)} writer {self.number} call {self._calls} {self.rng.getrandbits(64):016x}"
+        return text + _IN + self.rng.choice(self.domains) if self.domains else text
 
 
 def secret_of(did: Did) -> str:
@@ -164,9 +170,14 @@ def secret_of(did: Did) -> str:
     return f"zebra-{did.rpartition(':')[2]}-quagga"
 
 
+def domain_of(text: str) -> str:
+    """The boundary that a post with this text is in."""
+    return text.rpartition(_IN)[2] if _IN in text else DOMAINS[0]
+
+
 def post(text: str) -> dict[str, object]:
-    """A post in the first boundary."""
-    values = [{"value": f"{SERVICE}/{DOMAINS[0]}"}]
+    """A post in the boundary that its text names, else in the first."""
+    values = [{"value": f"{SERVICE}/{domain_of(text)}"}]
     boundary = {"$type": "zone.stratos.boundary.defs#Domains", "values": values}
     return {"$type": POST, "text": text, "boundary": boundary, "createdAt": "2026-05-28T20:26:41.000Z"}
 
@@ -186,7 +197,7 @@ async def posts_of(connection: Connection, did: Did) -> dict[str, tuple[str, str
 
 
 @asynccontextmanager
-async def subscription(url: str, params: Mapping[str, str | int]) -> AsyncIterator[WebSocketConnection]:
+async def subscription(url: str, params: Query) -> AsyncIterator[WebSocketConnection]:
     """Subscribe for the block; at its end the connection is dropped without a word, as by a program that dies."""
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
     async with await trio.open_tcp_stream(host, port) as stream, trio.open_nursery() as nursery:
@@ -199,30 +210,60 @@ class Subscriber:
     """A consumer of the stream that keeps its cursor over deaths of the service."""
 
     did: Did | None = None
+    domains: tuple[str, ...] = ()
+    """The boundaries, by their names, that it is scoped to; everything where there are none."""
     frames: list[tuple[int, bytes]] = field(default_factory=list)
     """Every frame that carried an entry, with its seq, in the order of arrival."""
     notices: list[str] = field(default_factory=list)
     """What else arrived."""
     close: CloseReason | None = None
     """How the last connection was closed by the service; None where we left."""
+    _arrived: trio.Event = field(default_factory=trio.Event)
 
     @property
     def cursor(self) -> int:
         """The last seq seen."""
         return self.frames[-1][0] if self.frames else 0
 
+    async def has_arrived(self, wanted: Callable[[Mapping[str, DataModel]], bool]) -> None:
+        """Wait until something has arrived that is wanted, while somebody follows."""
+        while not any(map(wanted, self.bodies())):
+            await self._arrived.wait()
+
+    def bodies(self) -> list[Mapping[str, DataModel]]:
+        """What the frames said, in the order of arrival."""
+        return [message.body for _, frame in self.frames if isinstance(message := decode_frame(frame), MessageFrame)]
+
+    def check_order(self) -> None:
+        """Seqs rise, none comes twice, and of each account each commit says after which it comes."""
+        seqs = [seq for seq, _ in self.frames]
+        assert seqs == sorted(set(seqs))
+        revs: dict[str, str] = {}
+        for body in self.bodies():
+            did = str(body["did"])
+            if "commit" in body:
+                assert str(body["rev"]) > revs.get(did, "")
+                assert body["since"] in (None, revs.get(did)), body
+                revs[did] = str(body["rev"])
+
     async def follow(
-        self, url: str, until: frozenset[str] | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        url: str,
+        until: frozenset[str] | None = None,
+        *,
+        to: int | None = None,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Read on from the cursor, until these commits have all been seen, or else until the connection ends."""
+        """Read on from the cursor, until these commits, or the entry `to`, have been seen, or else until the connection ends."""
         params: dict[str, str | int] = {"cursor": self.cursor, "syncToken": SYNC_TOKEN}
         params |= {"includeCommits": "true"} if self.did is None else {"did": self.did}
+        scope = [("domain", f"{SERVICE}/{name}") for name in self.domains]
         awaited = None if until is None else set(until)
         self.close = None
-        async with subscription(url, params) as socket:
+        async with subscription(url, [*params.items(), *scope]) as socket:
             task_status.started()
             with suppress(ConnectionClosed):
-                while awaited is None or awaited:
+                while (awaited is None or awaited) and (to is None or self.cursor < to):
                     commit = self._take(await socket.get_message())
                     if awaited is not None and commit is not None:
                         awaited.discard(commit)
@@ -239,4 +280,6 @@ class Subscriber:
         seq, commit = message.body["seq"], message.body.get("commit")
         assert isinstance(seq, int)
         self.frames.append((seq, frame))
+        self._arrived.set()
+        self._arrived = trio.Event()
         return None if commit is None else str(commit)

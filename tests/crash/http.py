@@ -23,10 +23,13 @@ class ServiceGone(Exception):
 class Refused(AssertionError):
     """The service answered with another status than 200."""
 
-    def __init__(self, nsid: str, status: int, body: bytes) -> None:
+    def __init__(self, nsid: str, status: int, body: bytes, retry_after: str | None) -> None:
         super().__init__(f"{nsid}: {status} {body[:500]!r}")
         self.status = status
-        self.error: str = orjson.loads(body)["error"]
+        answer = orjson.loads(body)
+        self.error: str = answer["error"]
+        self.message: str = answer["message"]
+        self.retry_after = retry_after
 
 
 class Connection:
@@ -46,38 +49,54 @@ class Connection:
         return await self._call("GET", nsid, f"{nsid}?{urlencode(params)}", token, None)
 
     async def _call(self, verb: str, nsid: str, target: str, token: str, body: bytes | None) -> dict[str, object]:
-        headers = [("Host", self._host), ("Authorization", f"Bearer {token}")]
+        status, headers, answer = await self._request(verb, f"/xrpc/{target}", token, body)
+        if status != OK:
+            raise Refused(nsid, status, answer, headers.get("retry-after"))
+        decoded = orjson.loads(answer)
+        assert isinstance(decoded, dict)
+        return decoded
+
+    async def page(self, path: str) -> tuple[int, bytes]:
+        """The status and the body of a page. Raises ServiceGone."""
+        status, _, answer = await self._request("GET", path, "", None)
+        return status, answer
+
+    async def file(self, nsid: str, token: str, **params: str | int) -> bytes:
+        """Call a query whose answer is not JSON. Raises ServiceGone, and Refused for any other answer than success."""
+        status, headers, answer = await self._request("GET", f"/xrpc/{nsid}?{urlencode(params)}", token, None)
+        if status != OK:
+            raise Refused(nsid, status, answer, headers.get("retry-after"))
+        return answer
+
+    async def _request(self, verb: str, target: str, token: str, body: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
+        headers = [("Host", self._host), *([("Authorization", f"Bearer {token}")] if token else [])]
         if body is not None:
             headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        data = self._protocol.send(h11.Request(method=verb, target=f"/xrpc/{target}", headers=headers)) or b""
+        data = self._protocol.send(h11.Request(method=verb, target=target, headers=headers)) or b""
         data += (self._protocol.send(h11.Data(data=body)) or b"") if body is not None else b""
         data += self._protocol.send(h11.EndOfMessage()) or b""
         try:
             with trio.fail_after(REQUEST_SECONDS):
                 await self._stream.send_all(data)
-                status, answer = await self._answer()
+                return await self._answer()
         except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             raise ServiceGone from error
-        if status != OK:
-            raise Refused(nsid, status, answer)
-        decoded = orjson.loads(answer)
-        assert isinstance(decoded, dict)
-        return decoded
 
-    async def _answer(self) -> tuple[int, bytes]:
-        status, body = 0, b""
+    async def _answer(self) -> tuple[int, Mapping[str, str], bytes]:
+        status, headers, body = 0, dict[str, str](), b""
         while True:
             event = self._protocol.next_event()
             if event is h11.NEED_DATA:
                 self._protocol.receive_data(await self._stream.receive_some(READ_BYTES))
             elif isinstance(event, h11.Response):
                 status = event.status_code
+                headers = {name.decode(): value.decode() for name, value in event.headers}
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 if self._protocol.our_state is h11.DONE:
                     self._protocol.start_next_cycle()
-                return status, body
+                return status, headers, body
             else:
                 raise ServiceGone
 

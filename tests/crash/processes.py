@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -57,11 +57,12 @@ class Home:
 
     data: Path
     log: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, directory: Path) -> Home:
-        """A fresh one."""
-        return cls(directory / "data", directory / "service.log")
+    def below(cls, directory: Path, **settings: str) -> Home:
+        """A fresh one; `settings` beside those of every home."""
+        return cls(directory / "data", directory / "service.log", settings)
 
     def environment(self, **settings: str) -> dict[str, str]:
         """The settings of a service at home here; dev mode, no write limit."""
@@ -78,6 +79,7 @@ class Home:
             "STRATOS_SYNC_TOKEN": SYNC_TOKEN,
             "STRATOS_WRITE_RATE_MAX_WRITES": "1000000",
             "LOG_LEVEL": "warn",
+            **self.settings,
             **settings,
         }
 
@@ -96,7 +98,7 @@ class Home:
 
     @asynccontextmanager
     async def served_by_command(self, port: int | None = None) -> AsyncIterator[Running]:
-        """Run `stratos serve` for the block, on this port or one that was free a moment ago."""
+        """Run `stratos serve` for the block, on this port or on one that was free a moment ago."""
         async with self.command(SERVE, STRATOS_PORT=str(port or free_port()), LOG_LEVEL="info") as (process, lines):
             with trio.fail_after(START_SECONDS):
                 while (line := await lines.line()) and json.loads(line)["event"] != STARTED:
@@ -159,7 +161,7 @@ class Lines:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """A port of loopback that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

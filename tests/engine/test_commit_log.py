@@ -13,7 +13,7 @@ import trio.testing
 
 from stratos.core.log_entry import Proposal
 from stratos.engine.writes import Committed, Create
-from stratos.storage.ports import AppendOutcome, StorageFault
+from stratos.storage.ports import AppendOutcome, OutcomeUnknown, StorageFault
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import POST, REI, SAKURA, WRITERS, Engine, open_backend, post, start_engine
 
@@ -87,10 +87,11 @@ class _FailingBackend(SqliteBackend):
     """Fails the batches that it is told to fail, before anything is appended."""
 
     failing = False
+    fault = StorageFault("the disk is full")
 
     def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
         if self.failing:
-            raise StorageFault("the disk is full")
+            raise self.fault
         return super().commit(batch, now=now)
 
 
@@ -183,3 +184,17 @@ async def test_a_restart_goes_on_above_the_old_head(data_dir: Path, nursery: tri
     assert engine.service.log.head > head
     await engine.stop()
     again.close()
+
+
+@pytest.mark.expects_error_log
+async def test_writers_of_a_batch_that_nobody_knows_of_are_told_so(failing: _FailingBackend, nursery: trio.Nursery) -> None:
+    engine = await start_engine(failing, nursery)
+    await engine.enroll(REI, WRITERS)
+    failing.fault = OutcomeUnknown("the server was silent")
+    failing.failing = True
+    with pytest.raises(OutcomeUnknown, match="silent"):
+        await engine.service.repository.write(REI, [Create(POST, None, post("perhaps", WRITERS))])
+    failing.failing = False
+    assert isinstance(await engine.post(REI, "now it works", WRITERS), Committed)
+    await engine.stop()
+    failing.close()

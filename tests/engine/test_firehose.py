@@ -18,6 +18,7 @@ from stratos.engine.firehose import StreamEnd, StreamLimits, StreamRequest
 from stratos.engine.service import ServiceLimits
 from stratos.engine.store_reads import StoreReads
 from stratos.engine.writes import Delete, Put
+from stratos.storage.ports import StorageFault
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, Engine, message, post, start_engine
 
@@ -326,3 +327,22 @@ async def test_replay_and_live_meet_without_gap_wherever_the_subscriber_stands(e
             await engine.post(REI, f"post {number}", WRITERS)
     logged = engine.service.backend.log.after(0, limit=100, max_bytes=1_000_000)
     assert subscriber.seqs() == [entry.seq for entry in logged]
+
+
+async def test_a_stream_that_cannot_be_read_on_ends_with_a_reason_and_those_in_memory_go_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.enroll(REI, WRITERS)
+    async with subscribed(engine, EVERYTHING) as live:
+        with monkeypatch.context() as away:
+            away.setattr(engine.service.log, "tail_after", lambda *_: None)
+            away.setattr(engine.service.backend.log, "after", _broken)
+            end = await engine.service.firehose.serve(EVERYTHING, Subscriber().take)
+        await engine.post(REI, "still live", WRITERS)
+    assert end.error == "ServiceUnavailable"
+    assert live.end is None
+    assert live.paths()
+
+
+def _broken(*_: object, **__: object) -> None:
+    raise StorageFault("the server does not answer")

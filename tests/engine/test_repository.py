@@ -12,14 +12,16 @@ from stratos.atproto import dag_cbor
 from stratos.atproto.cid import Cid
 from stratos.atproto.commit import SignedCommit
 from stratos.atproto.dag_cbor import DataModel
-from stratos.atproto.keys import VerifyingKey
-from stratos.atproto.mst import Mst, check_tree
+from stratos.atproto.keys import SigningKey, VerifyingKey
+from stratos.atproto.mst import MissingBlock, Mst, check_tree
 from stratos.atproto.syntax import Did
 from stratos.core.outcomes import Reason, Refusal
+from stratos.engine.planner import MissingFromStore, Plan, WriteRequest
 from stratos.engine.rate_limit import WriteRate
 from stratos.engine.repository import BULK_WRITES
 from stratos.engine.service import ServiceLimits
 from stratos.engine.writes import Committed, Create, Delete, Put, Write
+from stratos.storage.ports import ActorStore
 from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, Engine, post, start_engine
 
@@ -264,3 +266,34 @@ async def test_revs_increase_even_when_the_clock_goes_back(engine: Engine) -> No
     engine.clock.now -= timedelta(hours=1)
     second = await engine.post(REI, "two", WRITERS)
     assert second.rev > first.rev
+
+
+async def test_a_write_whose_head_was_replaced_while_it_was_planned_is_planned_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.enroll(REI, WRITERS)
+    await engine.post(REI, "one", WRITERS)
+    planner, missing = engine.service.repository._planner, [MissingFromStore("gone"), MissingBlock(Cid.of_dag_cbor(b"gone"))]
+    plan = planner.plan
+
+    def plan_late(store: ActorStore, request: WriteRequest, key: SigningKey) -> Plan | Refusal:
+        if missing:
+            raise missing.pop()
+        return plan(store, request, key)
+
+    monkeypatch.setattr(planner, "plan", plan_late)
+    await engine.post(REI, "two", WRITERS)
+    assert engine.service.repository.statistics()["replanned_total"] == 2
+
+
+async def test_a_store_that_lacks_what_its_head_refers_to_is_a_fault_in_the_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.enroll(REI, WRITERS)
+
+    def damaged(*_: object) -> Plan:
+        raise MissingFromStore("gone for good")
+
+    monkeypatch.setattr(engine.service.repository._planner, "plan", damaged)
+    with pytest.raises(MissingFromStore):
+        await engine.service.repository.write(REI, [Create(POST, None, post("never", WRITERS))])

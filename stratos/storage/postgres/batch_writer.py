@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import psycopg
+from psycopg import errors
 
 from stratos.core.log_entry import Proposal
 from stratos.storage.appending import Batch, append_batch
@@ -16,17 +17,23 @@ from stratos.storage.instants import to_microseconds
 from stratos.storage.ports import OutcomeUnknown, StorageFault
 from stratos.storage.postgres.actor_schema import ActorSchema
 from stratos.storage.postgres.append import GatheredStatements
-from stratos.storage.postgres.database import PgConnection, PostgresDatabase, faults, is_lost
+from stratos.storage.postgres.database import PgConnection, PostgresDatabase, faults, is_disconnection, is_lost
 
 LOG_LOCK: Final = 0x5354524154_02
 """Advisory lock: one batch at a time."""
-FIND_OUT_SECONDS: Final = 10.0
-"""How long to look for what became of a batch whose COMMIT was not answered."""
 RETRY_SECONDS: Final = 0.2
+HAS_TRANSACTION_TIMEOUT: Final = 17_00_00
+"""From this version on PostgreSQL can end a transaction by its age."""
+REPETITIONS: Final = 2
+"""How often a batch that did not take place is tried again before its writers are told."""
 FORGOTTEN_AFTER: Final = timedelta(days=1)
 """A writer that has been silent so long is no more."""
 
 _APPENDING: Final = "appending to the log"
+
+
+class _WorthRepeating(StorageFault):
+    """Nothing was written, because of a conflict or of a connection that turned out to be broken."""
 
 
 class BatchWriter:
@@ -51,6 +58,12 @@ class BatchWriter:
         Raises StorageFault when nothing was written, and OutcomeUnknown when that could not be found out in time; whoever reads
         the log later sees what became of it.
         """
+        for _ in range(REPETITIONS):
+            with suppress(_WorthRepeating):
+                return self._commit(proposals, now)
+        return self._commit(proposals, now)
+
+    def _commit(self, proposals: Sequence[Proposal], now: datetime) -> Batch:
         self._batches += 1
         self._committing = False
         batch: Batch | None = None
@@ -60,10 +73,15 @@ class BatchWriter:
                 batch = self._prepare(connection, proposals, now)
                 self._carry_out(connection)
         except StorageFault as fault:
-            if batch is None or not self._committing:
+            lost = self._connection is not None and is_lost(self._connection)
+            # What was prepared in a pipeline that failed, psycopg believes to be there for ever after, and the server does not.
+            self.close()
+            if batch is not None and self._committing:
+                if self._took_place(fault):
+                    return batch
                 raise
-            if self._took_place(fault):
-                return batch
+            if lost or isinstance(fault.__cause__, errors.SerializationFailure | errors.DeadlockDetected):
+                raise _WorthRepeating(str(fault)) from fault.__cause__
             raise
         return batch
 
@@ -83,6 +101,10 @@ class BatchWriter:
             self.close()
         if self._connection is None:
             self._connection = self._database.connect()
+            if self._connection.raw.info.server_version >= HAS_TRANSACTION_TIMEOUT:
+                # A batch of which half arrived is no idle transaction; without this it would keep the lock as long as it likes.
+                timeout = round(self._database.config.answer_timeout * 1000)
+                self._connection.execute(f"SET transaction_timeout = {timeout}", prepare=False)
         return self._connection
 
     def _prepare(self, connection: PgConnection, proposals: Sequence[Proposal], now: datetime) -> Batch:
@@ -90,7 +112,8 @@ class BatchWriter:
         dids = sorted({proposal.did for proposal in proposals})
         try:
             with connection.pipeline():
-                connection.raw.execute(b"BEGIN")
+                # Whatever is the default here: each statement must see what was committed before the lock was ours.
+                connection.raw.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
                 connection.raw.execute(self._sql["append.lock"].encode(), (LOG_LOCK,))
                 heads = connection.raw.execute(self._sql["append.heads"].encode(), (dids,))
                 last = connection.raw.execute(self._sql["append.last_seq"].encode())
@@ -114,8 +137,8 @@ class BatchWriter:
                     connection.raw.execute(statement.encode(), parameters, prepare=None if prepare else False)
                 self._committing = True
                 connection.raw.execute(b"COMMIT")
-        except BaseException:
-            if not is_lost(connection):
+        except BaseException as error:
+            if not is_lost(connection) and not (isinstance(error, psycopg.Error) and is_disconnection(error)):
                 # The server answered, with an error: the transaction did not take place.
                 self._committing = False
             connection.roll_back()
@@ -123,7 +146,7 @@ class BatchWriter:
 
     def _took_place(self, fault: StorageFault) -> bool:
         """Whether the batch whose COMMIT was not answered is there. Raises OutcomeUnknown."""
-        deadline = time.monotonic() + FIND_OUT_SECONDS
+        deadline = time.monotonic() + self._database.config.finding_out
         while True:
             with suppress(psycopg.Error):
                 connection = self._connected()

@@ -32,6 +32,11 @@ class PostgresConfig:
         return self.answer_timeout * 0.5
 
     @property
+    def finding_out(self) -> float:
+        """How long to look for what became of a batch whose COMMIT was not answered: longer than an idle transaction lives."""
+        return self.answer_timeout * 0.5
+
+    @property
     def idle_transaction_timeout(self) -> float:
         """When the server ends a transaction whose client is silent: a stalled process must not hold the log's lock for long."""
         return self.answer_timeout * 0.25

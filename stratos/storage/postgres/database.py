@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from threading import Lock
 from typing import Final, TypeAlias
 
 import psycopg
@@ -22,8 +24,14 @@ Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
 WAITING_PER_CONNECTION: Final = 16
 """Callers that may wait for a connection of the pool, for each that it has."""
+KEEPALIVE_SECONDS: Final = 5
+"""How long a connection is silent before its other end is asked whether it is there; by two questions a machine that is gone is
+noticed, also by one that only listens."""
 _KEEPALIVES: Final = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=2"
 """By these the server notices that a client's machine is gone, and frees its locks."""
+
+
+_POOL_ERRORS: Final = (PoolTimeout, TooManyRequests, PoolClosed)
 
 
 class PgConnection:
@@ -71,8 +79,10 @@ class PostgresDatabase:
         self.sql = sql
         self.config = config
         self._faults = 0
+        self._renewing = Lock()
+        self._renewed_at = 0.0
         self._conninfo = _conninfo(config)
-        self._pool = ConnectionPool(
+        self._pool: ConnectionPool[PatientConnection] = ConnectionPool(
             self._conninfo,
             min_size=1,
             max_size=config.pool_size,
@@ -99,13 +109,10 @@ class PostgresDatabase:
         """A connection of the pool for the block, each statement a transaction. Raises StorageFault."""
         with faults(doing):
             try:
-                with self._pool.connection() as raw:
+                with self._pool.connection() as raw, self._watched(raw):
                     yield PgConnection(raw)
-            except psycopg.OperationalError as error:
+            except psycopg.OperationalError:
                 self._faults += 1
-                if _is_disconnection(error):
-                    # Where one connection is broken, others that lie in the pool are so too, as after a restart of the server.
-                    self._pool.check()
                 raise
 
     @contextmanager
@@ -119,6 +126,27 @@ class PostgresDatabase:
         raw = PatientConnection.connect(self._conninfo, autocommit=True)
         patient(raw, self.config.answer_timeout)
         return PgConnection(raw)
+
+    @contextmanager
+    def _watched(self, raw: PatientConnection) -> Iterator[None]:
+        """Renew the pool where the connection breaks in the block."""
+        try:
+            yield
+        except (psycopg.OperationalError, StorageFault) as error:
+            cause = error.__cause__ if isinstance(error, StorageFault) else error
+            if isinstance(cause, psycopg.OperationalError) and is_disconnection(cause):
+                self._renew(raw)
+            raise
+
+    def _renew(self, lost: PatientConnection) -> None:
+        """Replace what lies in the pool: where one connection is broken others are too, as after a restart of the server.
+
+        Nothing is asked over them first: one that is stalled would not answer. Those made since the last time are spared.
+        """
+        with self._renewing:
+            if lost.made_at >= self._renewed_at:
+                self._pool.drain()
+                self._renewed_at = time.monotonic()
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges and counters: the pool's connections, idle ones, waiting callers, limits, failures."""
@@ -149,8 +177,10 @@ def is_lost(connection: PgConnection) -> bool:
     return connection.raw.closed or connection.raw.broken
 
 
-def _is_disconnection(error: psycopg.OperationalError) -> bool:
+def is_disconnection(error: psycopg.Error) -> bool:
     """Whether the connection is at fault, not the statement; 57P is the server being shut down."""
+    if isinstance(error, _POOL_ERRORS):
+        return False
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
@@ -172,5 +202,8 @@ def _conninfo(config: PostgresConfig) -> str:
         config.url,
         connect_timeout=max(2, round(config.connect_timeout)),  # libpq takes anything less for two seconds
         application_name=config.application_name,
+        keepalives_idle=KEEPALIVE_SECONDS,
+        keepalives_interval=2,
+        keepalives_count=2,
         options=f"{ours} {_KEEPALIVES} {theirs}".strip(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeVar
 
 import psycopg
@@ -18,6 +19,8 @@ class PatientConnection(psycopg.Connection[TupleRow]):
     """Ends itself when the server leaves a statement unanswered for `patience` seconds."""
 
     patience = DEFAULT_PATIENCE
+    made_at = 0.0
+    """When it was ready for use, by `time.monotonic`."""
 
     def wait(self, gen: PQGen[RV], interval: float = LOOK_SECONDS, timeout: float | None = None) -> RV:
         """As psycopg's, within our patience. Raises OperationalError after it; the connection is closed then."""
@@ -34,3 +37,4 @@ def patient(connection: psycopg.Connection[Any], patience: float) -> None:
     """Set how long a connection waits."""
     if isinstance(connection, PatientConnection):
         connection.patience = patience
+        connection.made_at = time.monotonic()

@@ -12,8 +12,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import Answer, Unreachable
 from stratos.engine.oauth import PdsUnavailable, SessionGone
+from stratos.engine.oauth.client import EXPIRY_INTERVAL
 from stratos.engine.oauth.server_metadata import RESOURCE_PATH, SERVER_PATH
 from stratos.engine.oauth.sessions import IDLE_PAGE
+from stratos.storage.ports import StorageFault
 from tests.engine.oauth.authorization_server import REI, SAKURA, Request, json_answer
 from tests.engine.oauth.conftest import METHOD, Setting, Way, client_of
 
@@ -397,3 +399,17 @@ async def test_a_session_without_the_key_of_its_tokens_is_refused_by_the_pds(set
     answer = await setting.ask(SAKURA)
     assert answer.json["did"] == SAKURA  # refused, renewed with its own refresh token, and asked again
     assert setting.client.statistics()["refreshes_total"] == 1
+
+
+async def test_the_loops_go_on_after_a_fault_of_the_store(setting: Setting, autojump_clock: MockClock) -> None:
+    looks: list[str] = []
+
+    def broken(*_: object, **__: object) -> int:
+        looks.append("look")
+        raise StorageFault("the server does not answer")
+
+    setting.store.expire_states = broken  # type: ignore[method-assign]
+    setting.store.sessions_put_before = broken  # type: ignore[assignment,method-assign]
+    with trio.move_on_after(2.5 * EXPIRY_INTERVAL):
+        await setting.client.run()
+    assert len(looks) == 6
