@@ -109,15 +109,16 @@ class TcpProxy:
             flowing.set()
         link = _Link(client, server, flowing)
         link.answering.set()
-        self._links.add(link)
-        try:
-            async with server:
+        async with server:
+            self._links.add(link)
+            try:
                 with link.scope:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._pump, link, client, server)
                         nursery.start_soon(self._pump, link, server, client)
-        finally:
-            self._links.discard(link)
+            finally:
+                # Before the socket is closed: nobody may meet a link whose socket has no port any more.
+                self._links.discard(link)
 
     async def _pump(self, link: _Link, source: trio.SocketStream, sink: trio.SocketStream) -> None:
         """Forward one way; the end of one way is the end of the connection, as for a client that closes."""
