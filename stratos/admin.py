@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import httpx
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from stratos.migrate import migrate_all
@@ -148,7 +148,7 @@ def publisher(
         return
     accounts = status.pop("accounts")
     typer.echo(", ".join(f"{name} {value}" for name, value in status.items()))
-    table = Table("DID", "PDS", "items", "since", "next attempt", "what stands in the way")
+    table = _table("DID", "PDS", "items", "since", "next attempt", "what stands in the way")
     for account in accounts if isinstance(accounts, list) else []:
         cells = (*(account.get(name, "") for name in ("did", "pds", "items", "since", "due")), _obstacle(account))
         table.add_row(*map(_as_it_stands, cells))
@@ -205,9 +205,14 @@ def _print(enrollments: list[dict[str, object]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(enrollments, indent=2))
         return
-    table = Table("DID", "boundaries", "active", "enrolled at")
+    table = _table("DID", "boundaries", "active", "enrolled at")
     for enrollment in enrollments:
         held = enrollment.get("boundaries")
         names = ", ".join(str(name) for name in held) if isinstance(held, list) else ""
         table.add_row(str(enrollment["did"]), names, str(enrollment.get("active", "")), str(enrollment.get("enrolledAt", "")))
     Console().print(table)
+
+
+def _table(*headers: str) -> Table:
+    """A table whose cells are broken rather than cut: half a DID is none."""
+    return Table(*(Column(header, overflow="fold") for header in headers))

@@ -29,3 +29,14 @@ def test_what_a_pds_says_is_shown_as_it_stands_and_cannot_speak_to_the_terminal(
     assert done.exit_code == 0, done.output
     assert done.output.count("[bold]not bold[/] [/nothing]") == 2
     assert not set(done.output) & {"\x1b", "\x07", "\x9b", "\r"}
+
+
+def test_a_narrow_terminal_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    did = "did:web:somebody-with-a-rather-long-name.example.com"
+    enrollment = {"did": did, "boundaries": [f"{did}/writers"], "active": True, "enrolledAt": "2026-05-28T12:00:00.000Z"}
+    monkeypatch.setattr(httpx, "request", lambda *_, **__: httpx.Response(200, json={"enrollments": [enrollment]}))
+    done = CliRunner().invoke(admin, ["--password", "x", "list"], env={"COLUMNS": "60"})
+    assert done.exit_code == 0, done.output
+    assert "…" not in done.output
+    first_column = "".join(line.split("│")[1].strip() for line in done.output.splitlines() if line.startswith("│"))
+    assert first_column == did
