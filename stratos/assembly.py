@@ -11,8 +11,9 @@ import structlog
 from pydantic import SecretStr
 
 from stratos import __version__
+from stratos.api.auth import EnrollmentGate
 from stratos.api.config import ApiConfig
-from stratos.api.credentials import Credentials, CredentialSettings
+from stratos.api.credentials import Credentials, CredentialSettings, WayOut
 from stratos.api.oauth import SignInPages
 from stratos.api.oauth_return import ReturnAddresses
 from stratos.atproto.did_document import STRATOS_FRAGMENT
@@ -218,7 +219,12 @@ def build_sign_in(settings: ServiceSettings, service: StratosService, eligibilit
 
 
 def build_credentials(
-    settings: ServiceSettings, identity: OpenIdentity, keys: Keys, eligibility: Eligibility, world: World
+    settings: ServiceSettings,
+    identity: OpenIdentity,
+    keys: Keys,
+    eligibility: Eligibility,
+    service: StratosService,
+    world: World,
 ) -> Credentials:
     """The credentials that users and AppViews may come with."""
     nonce = settings.dpop_nonce_secret
@@ -232,8 +238,9 @@ def build_credentials(
             nonce_secret=None if nonce is None else nonce.get_secret_value(),
             require_nonce=settings.dpop_require_nonce,
         ),
-        identity=identity.resolver,
-        http=identity.http,
+        known=WayOut(identity.members, identity.members_http),
+        strangers=WayOut(identity.resolver, identity.http),
+        is_known=EnrollmentGate(service.backend.enrollments, service.reads).is_known,
         clock=world.clock,
         monotonic=world.monotonic,
         on_allowlist=eligibility.admits if eligibility.is_watched else None,

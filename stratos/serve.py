@@ -61,7 +61,7 @@ async def run_service(
         service = build_service(settings, backend, identity, keys, world)
         allow_list = build_allow_list(settings, identity)
         eligibility = build_eligibility(settings, identity, allow_list)
-        credentials = build_credentials(settings, identity, keys, eligibility, world)
+        credentials = build_credentials(settings, identity, keys, eligibility, service, world)
         binds = listening_addresses(settings, worker) if sockets else (f"{settings.host}:{settings.port}",)
         server = ServerConfig(
             binds=binds,

@@ -173,6 +173,10 @@ class EnrollmentGate:
         standing = await self.enrollment(owner)
         return viewer_towards(viewer, owner, owner_active=standing is not None and standing.active)
 
+    async def is_known(self, did: Did) -> bool:
+        """Whether the account is enrolled, actively or not."""
+        return await self.enrollment(did) is not None
+
     async def enrollment(self, did: Did) -> Enrollment | None:
         """The enrollment of an account as it is now."""
         if self._enrollments.at_hand(did):

@@ -26,6 +26,8 @@ from stratos.storage.ports import StorageFault
 
 NSID: Final = "zone.stratos.sync.subscribeRecords"
 AUTH_REQUIRED: Final = "AuthRequired"
+_NOT_ABOUT_THE_CALLER: Final = frozenset({Reason.INVALID_REQUEST, Reason.UNAVAILABLE})
+"""Refusals that a subscriber is told as they are: the one to mend, the other to try again after."""
 
 _log: FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -44,7 +46,7 @@ class Subscriptions:
         try:
             request = await self._admitted(head)
         except XrpcError as error:
-            return _refusal(error.name if error.name == Reason.INVALID_REQUEST else AUTH_REQUIRED, error.message)
+            return _refusal(error.name if error.name in _NOT_ABOUT_THE_CALLER else AUTH_REQUIRED, error.message)
         except StorageFault as fault:
             _log.warning("who subscribes cannot be found out", error=str(fault))
             told = unavailable()

@@ -30,6 +30,8 @@ SUBSCRIBE: Final = "zone.stratos.sync.subscribeRecords"
 STREAM_BACKOFF: Final = BackoffPolicy(initial=0.5, longest=30.0)
 _FUTURE_CURSOR: Final = "FutureCursor"
 _CONSUMER_TOO_SLOW: Final = "ConsumerTooSlow"
+_UNAVAILABLE: Final = "ServiceUnavailable"
+"""The service cannot tell at the moment whether we may subscribe."""
 _FRAMES_PER_TURN: Final = 10
 """Frames decoded between two turns of other tasks: a few milliseconds."""
 
@@ -151,7 +153,7 @@ class Subscription:
             case Refused(error, message) if error == _CONSUMER_TOO_SLOW:
                 self._too_slow += 1
                 await self._hand_over([ConsumerTooSlow(message)], self._position)
-            case Refused(error, message):
+            case Refused(error, message) if error != _UNAVAILABLE:
                 raise SubscriptionRefused(error, message)
 
     async def _take(self, frames: Sequence[bytes]) -> Refused | None:

@@ -17,6 +17,7 @@ import trio
 from trio_websocket import wrap_client_stream
 
 from stratos.api.app import StratosApp
+from stratos.api.auth import EnrollmentGate
 from stratos.api.config import ApiConfig
 from stratos.api.credentials import Credentials
 from stratos.api.credentials.grants import Grant
@@ -62,6 +63,7 @@ class Scene:
     clock: Clock
     net: Network
     credentials: Credentials
+    directory: Directory
     rei: Account
     sakura: Account
     appview: Account
@@ -109,11 +111,12 @@ async def scene(data_dir: Path) -> AsyncIterator[Scene]:
             engine = await start_engine(backend, nursery)
             await engine.enroll(REI, WRITERS, EDITORS)
             await engine.enroll(SAKURA, WRITERS)
-            verified = credentials(directory, http, clock, grants=grants)
+            known = EnrollmentGate(engine.service.backend.enrollments, engine.service.reads).is_known
+            verified = credentials(directory, http, clock, grants=grants, is_known=known)
             app = StratosApp(engine.service, ApiConfig(sync_token=SYNC_TOKEN), credentials=verified, checks_output=True)
             (url,) = await nursery.start(HttpServer(app, LOOPBACK).run)
             async with httpx.AsyncClient(base_url=url) as client:
-                yield Scene(url, client, engine, clock, net, verified, rei, sakura, appview, scoped, nursery)
+                yield Scene(url, client, engine, clock, net, verified, directory, rei, sakura, appview, scoped, nursery)
             app.stopping.set()
             await engine.stop()
             nursery.cancel_scope.cancel()
@@ -235,6 +238,15 @@ async def test_unknown_appview_neither_subscribes_nor_exports(scene: Scene) -> N
     for nsid, params in ((LIST_REPOS, {}), ("zone.stratos.sync.getRepo", {"did": REI})):
         answer = await scene.client.get(f"/xrpc/{nsid}", params=params, headers=scene.bearer(NEWCOMER, nsid))
         assert answer.status_code == 401
+
+
+async def test_subscriber_whose_issuer_cannot_be_looked_up_is_told_to_come_back(scene: Scene) -> None:
+    scene.directory.down = True
+    (frame,) = await scene.frames("", scene.bearer(scene.appview, SUBSCRIBE), 1)
+    assert isinstance(frame, ErrorFrame)
+    assert frame.error == "ServiceUnavailable"
+    answer = await scene.client.get(f"/xrpc/{LIST_REPOS}", headers=scene.bearer(scene.appview, LIST_REPOS))
+    assert (answer.status_code, answer.json()["error"]) == (503, "ServiceUnavailable")
 
 
 async def test_owner_follows_the_own_stream_by_service_jwt_and_by_dpop(scene: Scene) -> None:

@@ -16,8 +16,9 @@ import pytest
 import trio
 
 from stratos.api.app import StratosApp
+from stratos.api.auth import EnrollmentGate
 from stratos.api.config import ApiConfig
-from stratos.api.credentials import Credentials, CredentialSettings
+from stratos.api.credentials import Credentials, CredentialSettings, WayOut
 from stratos.api.oauth import METADATA_PATHS, SignInPages
 from stratos.api.oauth_return import ReturnAddresses
 from stratos.api.server import HttpServer
@@ -148,7 +149,15 @@ async def scene_of(
             rei = Account(REI, pds=net.pds.url)
             engine = await start_engine(backend, nursery)
             settings = CredentialSettings(SERVICE, ("stratos",), public, MASTER_KEY)
-            made = Credentials(settings, identity=Directory(rei), http=http, clock=clock, monotonic=clock.monotonic)
+            way = WayOut(Directory(rei), http)
+            made = Credentials(
+                settings,
+                known=way,
+                strangers=way,
+                is_known=EnrollmentGate(backend.enrollments, engine.service.reads).is_known,
+                clock=clock,
+                monotonic=clock.monotonic,
+            )
             pages = SignInPages(
                 SelfEnrollment(
                     played,

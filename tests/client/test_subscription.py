@@ -202,6 +202,15 @@ async def test_a_refusal_ends_the_stream_and_what_came_before_is_handed_over(ser
     assert (caught.value.name, caught.value.message) == (name, "no")
 
 
+async def test_a_service_that_cannot_tell_whether_we_may_subscribe_is_asked_again(
+    service: ModelService, autojump_clock: MockClock
+) -> None:
+    server = Scripted([[encode_error("ServiceUnavailable", "who you are")], service.frames()])
+    async with following(server) as stream:
+        assert seqs(await taken(stream, len(service.log))) == [seq for seq, _ in service.log]
+    assert len(server.asked) == 2
+
+
 async def test_a_consumer_that_was_too_slow_is_told_and_goes_on(service: ModelService, autojump_clock: MockClock) -> None:
     frames = service.frames()
     server = Scripted([[*frames[:4], encode_error("ConsumerTooSlow", "too slow")], frames[4:]])

@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from stratos.api.auth import User
-from stratos.api.credentials import AppviewGrants, ServiceTokens, ServiceTokenVerifier, UsedTokens
+from stratos.api.credentials import ServiceTokenVerifier, UsedTokens
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import OutgoingPolicy, open_identity
-from tests.api.credentials.builders import CREATE, GET, SERVICE, Clock, bearer, refused
+from tests.api.credentials.builders import CREATE, GET, SERVICE, Clock, bearer, refused, service_verifier
 from tests.e2e.network import NETWORK_MARKS, Account, PdsNetwork
 
 pytestmark = NETWORK_MARKS
@@ -41,8 +41,8 @@ async def scene(pds_network: PdsNetwork) -> AsyncIterator[Scene]:
     account = await trio.to_thread.run_sync(pds_network.new_account)
     policy = OutgoingPolicy(allow_private=True)
     async with open_identity(plc_url=pds_network.plc_url, policy=policy, user_agent="tests", clock=trio.current_time) as opened:
-        tokens = ServiceTokens(SERVICE, ("stratos",), identity=opened.resolver, clock=clock, used=UsedTokens(clock=clock))
-        yield Scene(pds_network, account, ServiceTokenVerifier(tokens, AppviewGrants()), clock)
+        verifier = service_verifier(opened.members, clock, UsedTokens(clock=clock), fragments=("stratos",))
+        yield Scene(pds_network, account, verifier, clock)
 
 
 async def test_token_of_the_pds_is_the_user(scene: Scene) -> None:

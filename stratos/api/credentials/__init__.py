@@ -10,6 +10,7 @@ from stratos.api.credentials.grants import AppView, AppviewGrants, Grant
 from stratos.api.credentials.replay import UsedTokens
 from stratos.api.credentials.service_token import ServiceTokens, ServiceTokenVerifier
 from stratos.api.credentials.sessions import CookieSessions, NewSession, Session, SessionVerifier
+from stratos.api.credentials.standing import IsKnown, WayOut
 
 __all__ = [
     "AccountCredentials",
@@ -20,10 +21,12 @@ __all__ = [
     "Credentials",
     "DpopVerifier",
     "Grant",
+    "IsKnown",
     "NewSession",
     "ServiceTokenVerifier",
     "ServiceTokens",
     "Session",
     "SessionVerifier",
     "UsedTokens",
+    "WayOut",
 ]

@@ -9,6 +9,7 @@ from stratos.api.auth import Verifier
 from stratos.api.credentials.grants import AppviewGrants
 from stratos.api.credentials.replay import UsedTokens
 from stratos.api.credentials.service_token import ServiceTokens, ServiceTokenVerifier
+from stratos.api.credentials.standing import everybody
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import Identity
 
@@ -20,8 +21,11 @@ class AccountCredentials:
     def __init__(self, audience: Did, fragments: Collection[str], *, identity: Identity, clock: Callable[[], datetime]) -> None:
         """`audience` is our DID, `fragments` the entries of our DID document by which a token may name us more closely."""
         self._used = UsedTokens(clock=clock)
-        tokens = ServiceTokens(audience, fragments, identity=identity, clock=clock, used=self._used)
-        self._service_tokens = ServiceTokenVerifier(tokens, AppviewGrants())
+        tokens = ServiceTokens(audience, fragments, identity=identity, clock=clock)
+        # Whoever reads uses nothing up: strangers who fill this memory keep nobody from reading.
+        self._service_tokens = ServiceTokenVerifier(
+            tokens, AppviewGrants(), used=self._used, used_by_services=self._used, is_known=everybody
+        )
         self.verifiers: tuple[Verifier, ...] = (self._service_tokens,)
 
     def statistics(self) -> Mapping[str, float]:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from stratos.api.auth import Verifier
 from stratos.api.credentials.allowlisted import AllowlistedVerifier
@@ -18,8 +19,11 @@ from stratos.api.credentials.nonces import DpopNonces
 from stratos.api.credentials.replay import UsedTokens
 from stratos.api.credentials.service_token import ServiceTokens, ServiceTokenVerifier
 from stratos.api.credentials.sessions import CookieSessions, SessionVerifier
+from stratos.api.credentials.standing import IsKnown, KnownFirst, WayOut
 from stratos.atproto.syntax import Did
-from stratos.engine.identity import Identity, OutgoingHttp
+
+MAX_SERVICES_TOKENS: Final = 20_000
+"""Remembered of services; one uses a token for each connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +50,40 @@ class Credentials:
         self,
         settings: CredentialSettings,
         *,
-        identity: Identity,
-        http: OutgoingHttp,
+        known: WayOut,
+        strangers: WayOut,
+        is_known: IsKnown,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         on_allowlist: OnAllowlist | None = None,
     ) -> None:
-        """`clock` is the wall clock, `monotonic` gives seconds. `on_allowlist` is asked for every user, where it is given."""
+        """`is_known` tells who is enrolled; they and the services that grants name are asked about by `known`, others by
+        `strangers`. `clock` is the wall clock, `monotonic` gives seconds. `on_allowlist` is asked for every user, where it is given.
+        """
+        grants = AppviewGrants(settings.grants)
+
+        async def belongs(did: Did) -> bool:
+            return grants.names(did) or await is_known(did)
+
         self._used = UsedTokens(clock=clock)
-        tokens = ServiceTokens(settings.service, settings.fragments, identity=identity, clock=clock, used=self._used)
+        self._used_by_services = UsedTokens(clock=clock, max_tokens=MAX_SERVICES_TOKENS)
+        identity = KnownFirst(known.identity, strangers.identity, belongs)
+        tokens = ServiceTokens(settings.service, settings.fragments, identity=identity, clock=clock)
         nonces = DpopNonces(_nonce_secret(settings.nonce_secret), clock=clock)
         self.dpop = DpopVerifier(
             DpopProofs(settings.public_url, nonces=nonces, require_nonce=settings.require_nonce, clock=clock),
-            Issuers(identity=identity, http=http, monotonic=monotonic),
+            Issuers(identity=known.identity, http=known.http, monotonic=monotonic),
+            strangers=Issuers(identity=strangers.identity, http=strangers.http, monotonic=monotonic),
+            is_known=is_known,
             nonces=nonces,
             used=self._used,
             clock=clock,
             on_allowlist=on_allowlist,
         )
         self.sessions = CookieSessions(settings.master_key, settings.public_url, clock=clock)
-        self._service_tokens = ServiceTokenVerifier(tokens, AppviewGrants(settings.grants))
+        self._service_tokens = ServiceTokenVerifier(
+            tokens, grants, used=self._used, used_by_services=self._used_by_services, is_known=is_known
+        )
         tokens_verifier: Verifier = self._service_tokens
         sessions_verifier: Verifier = SessionVerifier(self.sessions)
         if on_allowlist is not None:
@@ -74,11 +92,12 @@ class Credentials:
         self.verifiers: tuple[Verifier, ...] = (tokens_verifier, self.dpop, sessions_verifier)
 
     def statistics(self) -> Mapping[str, float]:
-        """Gauges and counters of service JWTs, of DPoP with its authorization servers, and of the memory of used tokens."""
+        """Gauges and counters of service JWTs, of DPoP with its authorization servers, and of the memories of used tokens."""
         parts = {
             "service": self._service_tokens.statistics(),
             "dpop": self.dpop.statistics(),
             "used": self._used.statistics(),
+            "used_by_services": self._used_by_services.statistics(),
         }
         return {f"{part}_{name}": figure for part, figures in parts.items() for name, figure in figures.items()}
 

@@ -20,6 +20,7 @@ from stratos.api.credentials.dpop_proof import DpopProofs, Proof
 from stratos.api.credentials.issuers import Issuers
 from stratos.api.credentials.nonces import DpopNonces
 from stratos.api.credentials.replay import Use, UsedTokens
+from stratos.api.credentials.standing import IsKnown
 from stratos.api.errors import UNAUTHORIZED, XrpcError, busy
 from stratos.api.request import RequestHead
 from stratos.atproto.syntax import Did
@@ -39,14 +40,21 @@ class DpopVerifier:
         proofs: DpopProofs,
         issuers: Issuers,
         *,
+        strangers: Issuers,
+        is_known: IsKnown,
         nonces: DpopNonces,
         used: UsedTokens,
         clock: Callable[[], datetime],
         on_allowlist: OnAllowlist | None = None,
     ) -> None:
-        """`on_allowlist` is None where no external list is configured."""
+        """`issuers` are asked about accounts that are known, `strangers` about all others.
+
+        `on_allowlist` is None where no external list is configured.
+        """
         self._proofs = proofs
         self._issuers = issuers
+        self._strangers = strangers
+        self._is_known = is_known
         self._nonces = nonces
         self._used = used
         self._clock = clock
@@ -75,7 +83,8 @@ class DpopVerifier:
 
     def statistics(self) -> Mapping[str, int]:
         """Counters and gauges: requests verified and refused; those of the authorization servers."""
-        return {"verified_total": self._verified, "refused_total": self._refused, **self._issuers.statistics()}
+        strangers = {f"strangers_{name}": figure for name, figure in self._strangers.statistics().items()}
+        return {"verified_total": self._verified, "refused_total": self._refused, **self._issuers.statistics(), **strangers}
 
     async def _user(self, head: RequestHead) -> User:
         _, _, token = (head.authorization or "").partition(" ")
@@ -84,8 +93,11 @@ class DpopVerifier:
             raise invalid_token("Access token required")
         proof = self._proofs.check(_only_proof(head), verb=head.verb, path=head.path, access_token=token)
         access = read_access_token(token, thumbprint=proof.thumbprint, now=self._clock().timestamp())
-        await self._issuers.check(access)
-        self._check_first_use(access.did, proof)
+        known = await self._is_known(access.did)
+        await (self._issuers if known else self._strangers).check(access)
+        if known:
+            # Strangers' proofs are not remembered: there is nothing that a repeated one could do.
+            self._check_first_use(access.did, proof)
         if self._on_allowlist is not None and not await self._on_allowlist(access.did):
             raise unusable_claims(f"User {access.did} is not on the allowlist")
         return User(access.did)
@@ -95,7 +107,7 @@ class DpopVerifier:
             case Use.AGAIN:
                 raise invalid_proof('DPoP "jti" already used')
             case Use.UNKNOWN:
-                raise busy("Too many proofs are in use", MEMORY_FULL_RETRY_SECONDS)
+                raise busy("Too many of your proofs are in use", MEMORY_FULL_RETRY_SECONDS)
             case Use.FIRST:
                 return
 

@@ -45,6 +45,10 @@ class AppviewGrants:
             granted = None if grant.boundaries is None else frozenset(grant.boundaries)
             self._domains[grant.did] = _both(self._domains[grant.did], granted) if grant.did in self._domains else granted
 
+    def names(self, did: Did) -> bool:
+        """Whether an entry names this very DID; what is granted to anybody makes nobody known."""
+        return did in self._domains
+
     def appview(self, did: Did) -> AppView | None:
         """The DID as a granted service; None where nothing is granted to it."""
         granted = [self._domains[who] for who in (did, None) if who in self._domains]

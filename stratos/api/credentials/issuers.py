@@ -18,6 +18,7 @@ from stratos.api.credentials.access_token import AccessToken
 from stratos.api.credentials.challenge import invalid_token
 from stratos.api.credentials.jws import ASYMMETRIC, PublicKey, Token, UnusableKey
 from stratos.api.credentials.origins import web_origin
+from stratos.api.errors import busy
 from stratos.atproto.syntax import Did
 from stratos.engine.identity import (
     AddressRefused,
@@ -26,6 +27,7 @@ from stratos.engine.identity import (
     DidDocument,
     Identity,
     IdentityError,
+    IdentityUnavailable,
     OutgoingError,
     OutgoingHttp,
 )
@@ -36,6 +38,7 @@ SERVER_METADATA: Final = "/.well-known/oauth-authorization-server"
 MAX_METADATA_BYTES: Final = 64 * 1024
 METADATA_SECONDS: Final = 3.0
 """For one document. A caller's first token may need three of them, one after the other."""
+OUTAGE_RETRY_SECONDS: Final = 10
 MAX_KEYS: Final = 32
 """Of one authorization server; further ones are not looked at."""
 DEFAULT_LIMITS: Final = CacheLimits(
@@ -77,7 +80,8 @@ class Issuers:
         self._keys = AnswerCache(self._keys_at, limits, clock=monotonic)
 
     async def check(self, access: AccessToken) -> None:
-        """Pass a token that the authorization server of its subject's PDS has signed. Raises Refused for every other one.
+        """Pass a token that the authorization server of its subject's PDS has signed. Raises Refused for every other one, and
+        XrpcError 503 where somebody who has to be asked does not answer.
 
         Keys are asked for anew, now and then, where none matches: they are rotated.
         """
@@ -97,7 +101,7 @@ class Issuers:
         return {f"{part}_{name}": figure for part, figures in parts.items() for name, figure in figures.items()}
 
     async def _server(self, access: AccessToken) -> AuthorizationServer:
-        """The authorization server of the subject's PDS, which must be the issuer. Raises Refused.
+        """The authorization server of the subject's PDS, which must be the issuer. Raises as `check`.
 
         Where it is not, document and metadata are asked for anew, now and then: accounts move.
         """
@@ -113,6 +117,8 @@ class Issuers:
     async def _document(self, did: Did, *, refresh: bool) -> DidDocument:
         try:
             return await self._identity.resolve_did(did, refresh=refresh)
+        except IdentityUnavailable:
+            raise busy("The subject DID cannot be resolved at the moment", OUTAGE_RETRY_SECONDS) from None
         except IdentityError:
             raise invalid_token("Could not resolve subject DID") from None
 
@@ -171,6 +177,8 @@ def _found(outcome: Outcome[_Value]) -> _Value:
     """What others publish, or the refusal of whatever hangs on it. Which address did not answer is not for the caller to know."""
     if isinstance(outcome, Found):
         return outcome.value
+    if isinstance(outcome, Failed):
+        raise busy("The token's issuer cannot be verified at the moment", OUTAGE_RETRY_SECONDS)
     raise invalid_token("Token issuer could not be verified")
 
 

@@ -16,8 +16,9 @@ from heapq import heappop, heappush
 from typing import Final
 
 DEFAULT_MAX_TOKENS: Final = 200_000
-DEFAULT_MAX_TOKENS_PER_HOLDER: Final = 20_000
-"""A tenth of all: one holder alone cannot fill the memory for the others."""
+DEFAULT_SHARES: Final = 50
+"""One holder gets this part of the room that is free, not of all: the more others hold, the less any of them may still take, so
+that room is left for whoever comes with few, however many holders are greedy."""
 _DIGEST_BYTES: Final = 16
 
 
@@ -27,7 +28,7 @@ class Use(Enum):
     FIRST = "first"
     AGAIN = "again"
     UNKNOWN = "unknown"
-    """The memory is full, so that nothing can be said; such a token must be refused."""
+    """The holder has used up its share, so that nothing can be said; such a token must be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class _Expiry:
 class UsedTokens:
     """Remembers tokens until they expire; bounded, and never forgets one early to make room for another.
 
-    Present a token only once its signature has been checked, so that nobody fills the memory without a key.
+    Present a token only once its signature has been checked, and only of holders that not just anybody can be: keys cost nothing.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class UsedTokens:
         *,
         clock: Callable[[], datetime],
         max_tokens: int = DEFAULT_MAX_TOKENS,
-        max_tokens_per_holder: int = DEFAULT_MAX_TOKENS_PER_HOLDER,
+        shares: int = DEFAULT_SHARES,
     ) -> None:
+        """A holder may have at most the `shares`-th part of the free room."""
         self._clock = clock
         self._max_tokens = max_tokens
-        self._max_per_holder = max_tokens_per_holder
+        self._shares = shares
         self._used: set[bytes] = set()
         self._expiries: list[_Expiry] = []
         self._per_holder: Counter[str] = Counter()
@@ -69,7 +71,7 @@ class UsedTokens:
         if digest in self._used:
             self._replayed += 1
             return Use.AGAIN
-        if len(self._used) >= self._max_tokens or self._per_holder[holder] >= self._max_per_holder:
+        if self._per_holder[holder] >= (self._max_tokens - len(self._used)) // self._shares:
             self._overflowed += 1
             return Use.UNKNOWN
         self._used.add(digest)
@@ -78,10 +80,11 @@ class UsedTokens:
         return Use.FIRST
 
     def statistics(self) -> Mapping[str, int]:
-        """Gauges: remembered tokens and their limit; counters: tokens presented again, tokens refused for want of room."""
+        """Gauges: remembered tokens, their limit, their holders; counters: tokens presented again, refused for want of room."""
         return {
             "tokens": len(self._used),
             "tokens_limit": self._max_tokens,
+            "holders": len(self._per_holder),
             "replayed_total": self._replayed,
             "overflowed_total": self._overflowed,
         }

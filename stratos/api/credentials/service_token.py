@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -17,18 +17,20 @@ from stratos.api.auth import Credential, User
 from stratos.api.credentials.grants import AppviewGrants
 from stratos.api.credentials.jws import ES256, ES256K, MalformedToken, Token, looks_like_a_token, parse_token
 from stratos.api.credentials.replay import Use, UsedTokens
+from stratos.api.credentials.standing import IsKnown
 from stratos.api.errors import XrpcError, busy, not_authenticated
 from stratos.api.request import RequestHead
 from stratos.atproto.did_document import SIGNING_KEY_FRAGMENT
 from stratos.atproto.keys import Curve
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
-from stratos.engine.identity import DidDocument, Identity, IdentityError
+from stratos.engine.identity import DidDocument, Identity, IdentityError, IdentityUnavailable
 
 MAX_LIFETIME_SECONDS: Final = 3_600
 """From `iat`, or from now where there is none, to `exp`; a PDS gives out an hour at most."""
 CLOCK_SKEW_SECONDS: Final = 60
 """How far ahead of ours an issuer's clock may be. It never prolongs a token that has expired."""
 MEMORY_FULL_RETRY_SECONDS: Final = 5
+OUTAGE_RETRY_SECONDS: Final = 10
 STREAM_METHODS: Final = frozenset({"zone.stratos.sync.subscribeRecords"})
 GRANTED_METHODS: Final = STREAM_METHODS | {
     "zone.stratos.sync.getRepo",
@@ -56,6 +58,15 @@ class Issuer:
         return self.fragment == SIGNING_KEY_FRAGMENT
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """A token that holds; `token_id` tells it from the issuer's others, `until` is seconds since 1970."""
+
+    issuer: Issuer
+    token_id: str = field(repr=False)
+    until: float
+
+
 class ServiceTokens:
     """Checks service JWTs that are meant for this deployable. An issuer's document comes from `identity` and is cached there."""
 
@@ -66,28 +77,24 @@ class ServiceTokens:
         *,
         identity: Identity,
         clock: Callable[[], datetime],
-        used: UsedTokens,
     ) -> None:
         """`audience` is our DID, `fragments` the entries of our DID document by which a token may name us more closely."""
         self._audiences = frozenset((str(audience), *(f"{audience}#{fragment}" for fragment in fragments)))
         self._identity = identity
         self._clock = clock
-        self._used = used
 
-    async def verify(self, text: str, nsid: str, *, once: bool) -> Issuer:
-        """Who signed the token for a call of `nsid`; with `once` a token passes but once: by its `jti`, else by all it says.
+    async def verify(self, text: str, nsid: str) -> VerifiedToken:
+        """The token, and who signed it for a call of `nsid`.
 
-        Raises XrpcError: 401 for a token that does not hold, 503 where the memory of used tokens is full.
+        Raises XrpcError: 401 for a token that does not hold, 503 where nobody can be asked for its issuer's key.
         """
         try:
             token = parse_token(text)
             issuer = self._claimed_issuer(token, nsid)
             await self._check_signature(token, issuer)
+            return VerifiedToken(issuer, _identifier(token), token.seconds("exp") or 0)
         except MalformedToken as error:
             raise not_authenticated(str(error)) from None
-        if once:
-            self._check_first_use(token, issuer)
-        return issuer
 
     def _claimed_issuer(self, token: Token, nsid: str) -> Issuer:
         """What the token claims, as far as it can be checked without a key."""
@@ -133,19 +140,10 @@ class ServiceTokens:
     async def _document(self, issuer: Issuer, *, refresh: bool = False) -> DidDocument:
         try:
             return await self._identity.resolve_did(issuer.did, refresh=refresh)
+        except IdentityUnavailable:
+            raise busy("The issuer DID cannot be resolved at the moment", OUTAGE_RETRY_SECONDS) from None
         except IdentityError:
             raise not_authenticated("Could not resolve issuer DID") from None
-
-    def _check_first_use(self, token: Token, issuer: Issuer) -> None:
-        named = token.text("jti")
-        token_id = f"jti {named}" if named is not None else f"all {sha256(token.signing_input).hexdigest()}"
-        match self._used.use(issuer.did, token_id, until=token.seconds("exp") or 0):
-            case Use.AGAIN:
-                raise not_authenticated("Token already used")
-            case Use.UNKNOWN:
-                raise busy("Too many tokens are in use", MEMORY_FULL_RETRY_SECONDS)
-            case Use.FIRST:
-                return
 
 
 class ServiceTokenVerifier:
@@ -153,23 +151,41 @@ class ServiceTokenVerifier:
 
     An account is a User, whether it is enrolled or not: the gates decide what that is worth. A service is let in by a grant
     alone. A write and a subscription use their token up; reads may repeat with one until it expires, so that a client can keep
-    a token per method.
+    a token per method. Accounts that are not known to us have nothing to write with their tokens, which are not remembered.
     """
 
-    def __init__(self, tokens: ServiceTokens, grants: AppviewGrants) -> None:
+    def __init__(
+        self,
+        tokens: ServiceTokens,
+        grants: AppviewGrants,
+        *,
+        used: UsedTokens,
+        used_by_services: UsedTokens,
+        is_known: IsKnown,
+    ) -> None:
+        """Services have a memory of their own: a grant may be anybody's, and must not cost accounts their room."""
         self._tokens = tokens
         self._grants = grants
+        self._used = used
+        self._used_by_services = used_by_services
+        self._is_known = is_known
         self._verified = self._refused = 0
 
     async def verify(self, head: RequestHead, nsid: str) -> Credential | None:
-        """The verified caller; None where no service JWT is presented. Raises XrpcError where one does not hold."""
+        """The verified caller; None where no service JWT is presented.
+
+        Raises XrpcError where one does not hold, or was used; StorageFault where it cannot be told whether the account is known.
+        """
         in_query = head.query_value("syncToken")
         presented = _bearer(head) if in_query is None else in_query
         if presented is None or (in_query is None and not looks_like_a_token(presented)):
             return None
         reads = head.verb in ("GET", "HEAD") and nsid not in STREAM_METHODS
         try:
-            credential = self._caller(await self._tokens.verify(presented, nsid, once=not reads), nsid)
+            token = await self._tokens.verify(presented, nsid)
+            credential = self._caller(token.issuer, nsid)
+            if not reads:
+                await self._check_first_use(token, credential)
         except XrpcError:
             self._refused += 1
             raise
@@ -180,6 +196,19 @@ class ServiceTokenVerifier:
         """Counters: tokens verified and refused."""
         return {"verified_total": self._verified, "refused_total": self._refused}
 
+    async def _check_first_use(self, token: VerifiedToken, credential: Credential) -> None:
+        is_account = isinstance(credential, User)
+        if is_account and not await self._is_known(token.issuer.did):
+            return
+        used = self._used if is_account else self._used_by_services
+        match used.use(token.issuer.did, token.token_id, until=token.until):
+            case Use.AGAIN:
+                raise not_authenticated("Token already used")
+            case Use.UNKNOWN:
+                raise busy("Too many of your tokens are in use", MEMORY_FULL_RETRY_SECONDS)
+            case Use.FIRST:
+                return
+
     def _caller(self, issuer: Issuer, nsid: str) -> Credential:
         appview = self._grants.appview(issuer.did)
         if appview is not None and (nsid in GRANTED_METHODS or not issuer.is_account):
@@ -187,6 +216,12 @@ class ServiceTokenVerifier:
         if issuer.is_account:
             return User(issuer.did)
         raise not_authenticated("Issuer is not among the allowed services")
+
+
+def _identifier(token: Token) -> str:
+    """By the name that it gives itself, else by all it says."""
+    named = token.text("jti")
+    return f"jti {named}" if named is not None else f"all {sha256(token.signing_input).hexdigest()}"
 
 
 def _issuer(claimed: str) -> Issuer:

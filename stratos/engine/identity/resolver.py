@@ -237,13 +237,17 @@ class OpenIdentity:
     """A resolver with the clients that it asks; `http` is for whatever else is asked of addresses that others chose.
 
     `session_http` is for what is asked in the name of accounts that have signed in. It has places of its own: anybody may begin a
-    sign-in or show a token, and so make `http` wait for as many slow hosts as there are places.
+    sign-in or show a token, and so make `http` wait for as many slow hosts as there are places, and fill `resolver`'s caches.
+    For that reason `members` and `members_http` are apart as well: they are for checking the tokens of those who belong here.
     """
 
     resolver: IdentityResolver
     http: OutgoingHttp
     plc_http: OutgoingHttp
     session_http: OutgoingHttp
+    members: IdentityResolver
+    members_http: OutgoingHttp
+    members_plc_http: OutgoingHttp
 
     def statistics(self) -> Mapping[str, Mapping[str, int]]:
         """Every part's, by name."""
@@ -252,6 +256,9 @@ class OpenIdentity:
             "outgoing": self.http.statistics(),
             "outgoing_plc": self.plc_http.statistics(),
             "outgoing_sessions": self.session_http.statistics(),
+            "identity_members": self.members.statistics(),
+            "outgoing_members": self.members_http.statistics(),
+            "outgoing_members_plc": self.members_plc_http.statistics(),
         }
 
 
@@ -275,15 +282,20 @@ async def open_identity(
     async with (
         OutgoingHttp(policy, user_agent=user_agent, names=others_names) as http,
         OutgoingHttp(policy, user_agent=user_agent, names=others_names) as session_http,
+        OutgoingHttp(policy, user_agent=user_agent, names=others_names) as members_http,
         OutgoingHttp(directory, user_agent=user_agent, names=SystemNames(names)) as plc_http,
+        OutgoingHttp(directory, user_agent=user_agent, names=SystemNames(names)) as members_plc_http,
     ):
-        resolver = IdentityResolver(
-            plc_url=plc_url,
-            plc_http=plc_http,
-            http=http,
-            names=names,
-            clock=clock,
-            handle_services=handle_services,
-            limits=limits,
+        resolver, members = (
+            IdentityResolver(
+                plc_url=plc_url,
+                plc_http=asks_directory,
+                http=asks_others,
+                names=names,
+                clock=clock,
+                handle_services=handle_services,
+                limits=limits,
+            )
+            for asks_directory, asks_others in ((plc_http, http), (members_plc_http, members_http))
         )
-        yield OpenIdentity(resolver, http, plc_http, session_http)
+        yield OpenIdentity(resolver, http, plc_http, session_http, members, members_http, members_plc_http)

@@ -23,12 +23,15 @@ from joserfc.jwk import ECKey
 from stratos.api.auth import Authenticator, SyncTokenVerifier, Verifier
 from stratos.api.credentials.credentials import Credentials, CredentialSettings
 from stratos.api.credentials.dpop import OnAllowlist
-from stratos.api.credentials.grants import Grant
+from stratos.api.credentials.grants import AppviewGrants, Grant
+from stratos.api.credentials.replay import UsedTokens
+from stratos.api.credentials.service_token import ServiceTokens, ServiceTokenVerifier
+from stratos.api.credentials.standing import IsKnown, WayOut, everybody
 from stratos.api.errors import XrpcError
 from stratos.api.request import RequestHead
 from stratos.atproto.syntax import Did
 from stratos.core.boundaries import Boundary
-from stratos.engine.identity import DidDocument, DidNotFound, IdentityUnavailable, OutgoingHttp
+from stratos.engine.identity import DidDocument, DidNotFound, Identity, IdentityUnavailable, OutgoingHttp
 
 SERVICE: Final = Did("did:web:stratos.test")
 PUBLIC_URL: Final = "https://stratos.test"
@@ -170,8 +173,10 @@ def credentials(
     require_nonce: bool = True,
     nonce_secret: str | None = None,
     on_allowlist: OnAllowlist | None = None,
+    is_known: IsKnown = everybody,
+    members: Directory | None = None,
 ) -> Credentials:
-    """The service's credentials, upon a directory and a clock of the tests'."""
+    """The service's credentials, upon a directory and a clock of the tests'; everybody is known unless said otherwise."""
     settings = CredentialSettings(
         service=SERVICE,
         fragments=("stratos", "atproto_pns"),
@@ -181,7 +186,35 @@ def credentials(
         nonce_secret=nonce_secret,
         require_nonce=require_nonce,
     )
-    return Credentials(settings, identity=directory, http=http, clock=clock, monotonic=clock.monotonic, on_allowlist=on_allowlist)
+    return Credentials(
+        settings,
+        known=WayOut(directory if members is None else members, http),
+        strangers=WayOut(directory, http),
+        is_known=is_known,
+        clock=clock,
+        monotonic=clock.monotonic,
+        on_allowlist=on_allowlist,
+    )
+
+
+def service_verifier(
+    identity: Identity,
+    clock: Clock,
+    used: UsedTokens,
+    *,
+    fragments: tuple[str, ...] = (),
+    grants: Iterable[Grant] = (),
+    is_known: IsKnown = everybody,
+    used_by_services: UsedTokens | None = None,
+) -> ServiceTokenVerifier:
+    """A verifier of service JWTs alone; services have the accounts' memory where they are given none."""
+    return ServiceTokenVerifier(
+        ServiceTokens(SERVICE, fragments, identity=identity, clock=clock),
+        AppviewGrants(grants),
+        used=used,
+        used_by_services=used if used_by_services is None else used_by_services,
+        is_known=is_known,
+    )
 
 
 def authenticator(verifiers: Iterable[Verifier]) -> Authenticator:

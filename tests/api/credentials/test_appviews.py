@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from stratos.api.auth import ServiceCaller, User
-from stratos.api.credentials.grants import AppView, AppviewGrants
+from stratos.api.credentials.grants import AppView
 from stratos.api.credentials.replay import UsedTokens
-from stratos.api.credentials.service_token import GRANTED_METHODS, ServiceTokens, ServiceTokenVerifier
+from stratos.api.credentials.service_token import GRANTED_METHODS
 from stratos.core.boundaries import Boundary
 from stratos.settings.values import appview_grants
 from tests.api.credentials.builders import (
@@ -28,6 +28,7 @@ from tests.api.credentials.builders import (
     refused,
     service_claims,
     service_token,
+    service_verifier,
 )
 from tests.engine.builders import EDITORS, WRITERS
 
@@ -44,8 +45,7 @@ class Scene:
         self.rei = Account(REI, fragments={"labeler": Key()})
         self.directory = Directory(self.appview, self.rei)
         used = UsedTokens(clock=self.clock)
-        tokens = ServiceTokens(SERVICE, (), identity=self.directory, clock=self.clock, used=used)
-        self.verifier = ServiceTokenVerifier(tokens, AppviewGrants(appview_grants(SERVICE, grants)))
+        self.verifier = service_verifier(self.directory, self.clock, used, grants=appview_grants(SERVICE, grants))
 
     def of_fragment(self, account: Account, fragment: str, nsid: str) -> str:
         """A token that is signed with a further key of an account's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,23 +27,33 @@ def test_holder_and_token_are_told_apart(clock: Clock) -> None:
 
 
 def test_full_memory_refuses_and_forgets_nothing(clock: Clock) -> None:
-    used = UsedTokens(clock=clock, max_tokens=2, max_tokens_per_holder=2)
-    for token in ("a", "b"):
-        assert used.use("rei", token, until=clock.seconds + 60) is Use.FIRST
-    assert used.use("sakura", "c", until=clock.seconds + 60) is Use.UNKNOWN
+    used = UsedTokens(clock=clock, max_tokens=2, shares=1)
+    for holder, token in (("rei", "a"), ("sakura", "b")):
+        assert used.use(holder, token, until=clock.seconds + 60) is Use.FIRST
+    assert used.use("kaoruko", "c", until=clock.seconds + 60) is Use.UNKNOWN
     assert used.use("rei", "a", until=clock.seconds + 60) is Use.AGAIN
-    assert used.statistics() == {"tokens": 2, "tokens_limit": 2, "replayed_total": 1, "overflowed_total": 1}
+    assert used.statistics() == {"tokens": 2, "tokens_limit": 2, "holders": 2, "replayed_total": 1, "overflowed_total": 1}
 
 
-def test_one_holder_cannot_fill_the_memory_for_the_others(clock: Clock) -> None:
-    used = UsedTokens(clock=clock, max_tokens=10, max_tokens_per_holder=2)
+def test_holder_who_has_used_up_its_share_is_refused_and_nobody_else(clock: Clock) -> None:
+    used = UsedTokens(clock=clock, max_tokens=10, shares=4)
     uses = [used.use("rei", str(number), until=clock.seconds + 60) for number in range(3)]
     assert uses == [Use.FIRST, Use.FIRST, Use.UNKNOWN]
     assert used.use("sakura", "0", until=clock.seconds + 60) is Use.FIRST
 
 
+@pytest.mark.parametrize("greedy", [1, 10, 100])
+def test_however_many_are_greedy_there_is_room_for_whoever_comes_with_few(clock: Clock, greedy: int) -> None:
+    used = UsedTokens(clock=clock, max_tokens=2_000, shares=10)
+    for token in range(300):
+        for holder in range(greedy):
+            used.use(f"greedy {holder}", str(token), until=clock.seconds + 3_600)
+    assert used.use("rei", "0", until=clock.seconds + 60) is Use.FIRST
+    assert used.use("greedy 0", "another", until=clock.seconds + 60) is Use.UNKNOWN
+
+
 def test_room_comes_back_as_tokens_expire_whatever_their_order(clock: Clock) -> None:
-    used = UsedTokens(clock=clock, max_tokens=2, max_tokens_per_holder=1)
+    used = UsedTokens(clock=clock, max_tokens=4, shares=2)
     used.use("rei", "long", until=clock.seconds + 100)
     used.use("sakura", "short", until=clock.seconds + 10)
     clock.advance(11)

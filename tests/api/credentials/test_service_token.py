@@ -12,10 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stratos.api.auth import User
-from stratos.api.credentials.grants import AppviewGrants
 from stratos.api.credentials.jws import MAX_TOKEN_CHARACTERS
 from stratos.api.credentials.replay import UsedTokens
-from stratos.api.credentials.service_token import ServiceTokens, ServiceTokenVerifier
 from tests.api.credentials.builders import (
     CREATE,
     GET,
@@ -37,19 +35,19 @@ from tests.api.credentials.builders import (
     refused,
     service_claims,
     service_token,
+    service_verifier,
 )
 
 
 class Scene:
     """Rei and Sakura, known to the directory, and a verifier without grants."""
 
-    def __init__(self, *, curve: str = "secp256k1", max_tokens: int = 100, max_tokens_per_holder: int = 50) -> None:
+    def __init__(self, *, curve: str = "secp256k1", max_tokens: int = 100, shares: int = 2) -> None:
         self.clock = Clock()
         self.rei, self.sakura = Account(REI, Key(curve)), Account(SAKURA, Key(curve))
         self.directory = Directory(self.rei, self.sakura)
-        self.used = UsedTokens(clock=self.clock, max_tokens=max_tokens, max_tokens_per_holder=max_tokens_per_holder)
-        tokens = ServiceTokens(SERVICE, ("stratos",), identity=self.directory, clock=self.clock, used=self.used)
-        self.verifier = ServiceTokenVerifier(tokens, AppviewGrants())
+        self.used = UsedTokens(clock=self.clock, max_tokens=max_tokens, shares=shares)
+        self.verifier = service_verifier(self.directory, self.clock, self.used, fragments=("stratos",))
 
     def token(self, nsid: str = GET, /, **changes: object) -> str:
         """A token of Rei's."""
@@ -317,7 +315,8 @@ async def test_unknown_issuer_is_refused(scene: Scene) -> None:
 
 async def test_nobody_is_let_in_while_the_directory_cannot_be_asked(scene: Scene) -> None:
     scene.directory.down = True
-    assert await scene.message(scene.token()) == "Could not resolve issuer DID"
+    error = await refused(scene.verifier, bearer(scene.token()))
+    assert (error.status, error.name, error.headers["Retry-After"]) == (503, "ServiceUnavailable", "10")
 
 
 @pytest.mark.parametrize("curve", ["secp256k1", "P-256"])
@@ -378,7 +377,7 @@ async def test_forged_token_does_not_use_up_the_real_ones_jti(scene: Scene) -> N
 
 
 async def test_write_is_refused_where_it_cannot_be_told_whether_its_token_was_used() -> None:
-    scene = Scene(max_tokens=1)
+    scene = Scene(max_tokens=1, shares=1)
     await scene.verifier.verify(bearer(scene.token(CREATE, jti="one"), CREATE), CREATE)
     error = await refused(scene.verifier, bearer(scene.token(CREATE, jti="two"), CREATE), CREATE)
     assert (error.status, error.headers["Retry-After"]) == (503, "5")

@@ -85,6 +85,11 @@ async def test_a_directory_on_a_private_address_is_the_operators_choice(internet
         assert (await opened.resolver.resolve_did(REI)).did == REI
         assert opened.statistics()["outgoing_plc"]["requests_total"] == 1
         assert opened.statistics()["outgoing"]["requests_total"] == 0
+        assert (await opened.members.resolve_did(REI)).did == REI
+        told = opened.statistics()
+        assert told["outgoing_plc"]["requests_total"] == told["outgoing_members_plc"]["requests_total"] == 1, (
+            "each has its own places"
+        )
 
 
 @pytest.mark.parametrize("status", [404, 410])
