@@ -24,6 +24,7 @@ from stratos.client import (
     Did,
     HttpxFetch,
     ServiceTokens,
+    SigningKeys,
     StratosError,
     VerificationFailed,
     VerifiedRecord,
@@ -34,7 +35,6 @@ from stratos.client import (
     parse_did,
     parse_stub,
     resolve_service,
-    user_signing_key,
     verify_attestation,
     verify_stub,
 )
@@ -85,14 +85,13 @@ async def verify(pds: XrpcHost, account: str, uri: AtUri, reader: XrpcHost, *, a
         enrollment = await get_enrollment_by_service_did(did, pds, service)
         if enrollment is None:
             raise VerificationFailed("the PDS has no enrollment record for the service")
-        verify_attestation(did, enrollment, published.signing_key)
+        verify_attestation(did, enrollment, *published.attesting_keys)
     print(f"          boundaries: {', '.join(enrollment.boundaries) or 'none'}")
     with check("the record is what the account signed"):
-        key = user_signing_key(enrollment.signing_key)
         tokens = ServiceTokens(reader, service, clock=time.time)
         async with open_fetch() as fetch:
             host = XrpcHost(published.url, fetch, credentials=tokens)
-            verified = await fetch_and_verify_record(host, did, collection, rkey, user_signing_key=key)
+            verified = await fetch_and_verify_record(host, did, collection, rkey, user_signing_key=SigningKeys(host, did))
     print(f"          level: {verified.level}, rev {verified.rev}, commit {verified.commit}")
     with check("the stub stands for this very record"):
         verify_stub(stub.get("value"), uri=uri, cid=verified.cid, service=service)

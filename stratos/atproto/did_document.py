@@ -70,8 +70,13 @@ def verification_key(document: Mapping[str, object], fragment: str) -> Verifying
 
 def attesting_key(document: Mapping[str, object], did_key: str) -> VerifyingKey | None:
     """The key with which a service made an attestation that names `did_key`: its present or its former one; None for others."""
+    return next((key for key in attesting_keys(document) if key.did_key == did_key), None)
+
+
+def attesting_keys(document: Mapping[str, object]) -> tuple[VerifyingKey, ...]:
+    """The keys by which a service's attestations stand: its present one and, for a while after a rotation, its former one."""
     keys = (verification_key(document, fragment) for fragment in (SIGNING_KEY_FRAGMENT, FORMER_KEY_FRAGMENT))
-    return next((key for key in keys if key is not None and key.did_key == did_key), None)
+    return tuple(key for key in keys if key is not None)
 
 
 def service_endpoint(document: Mapping[str, object], fragment: str) -> str | None:

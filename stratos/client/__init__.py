@@ -41,7 +41,6 @@ from stratos.client.published_keys import (
     resolve_service,
     resolve_service_signing_key,
     resolve_user_signing_key,
-    user_signing_key,
 )
 from stratos.client.records import Create, Delete, StratosClient, Update
 from stratos.client.routing import (
@@ -52,6 +51,7 @@ from stratos.client.routing import (
 )
 from stratos.client.scopes import ALL_ACTIONS, STRATOS_SCOPES, build_collection_scope, build_stratos_scopes
 from stratos.client.service_tokens import ServiceTokens
+from stratos.client.signing_keys import SigningKeys, user_signing_key
 from stratos.client.stream_events import CommitEvent, ConsumerTooSlow, Gap, RecordChange, StreamEvent
 from stratos.client.subscription import Batch, Subscription, SubscriptionConfig, subscribe
 from stratos.client.verification import (
@@ -66,6 +66,7 @@ from stratos.core.attestation import Attestation
 from stratos.core.backoff import BackoffPolicy
 from stratos.core.boundaries import Boundary
 from stratos.core.enrollment_record import service_did_to_rkey
+from stratos.core.key_history import SigningKeyPeriod
 from stratos.core.log_entry import Action, EnrollmentAction
 from stratos.core.stream_events import EnrollmentEvent, MalformedEvent, OutdatedCursor
 from stratos.core.stubs import Source
@@ -118,6 +119,8 @@ __all__ = [
     "RepoDescription",
     "ServiceFetchHandler",
     "ServiceTokens",
+    "SigningKeyPeriod",
+    "SigningKeys",
     "SocketLimits",
     "Source",
     "StratosClient",

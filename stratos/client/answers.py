@@ -12,6 +12,7 @@ from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, Tid, parse_did, pa
 from stratos.client.errors import NoAnswer
 from stratos.core.attestation import Attestation, parse_attestation
 from stratos.core.boundaries import Boundary, domain_value
+from stratos.core.key_history import InvalidKeyHistory, SigningKeyPeriod
 
 Record = dict[str, DataModel]
 """A record in the data model: links are `Cid`, byte strings `bytes`."""
@@ -98,7 +99,8 @@ class HydratedRecords:
 class EnrollmentStatus:
     """How an account stands with the service, now.
 
-    Not enrolled: everything else is empty. `boundaries` and `attestation` are told to enrolled callers only: None to others.
+    Not enrolled: everything else is empty. `signing_keys` are all that its commits have been signed with, and from which rev on
+    each; `signing_key` is the last of them. `boundaries` and `attestation` are told to enrolled callers only: None to others.
     """
 
     did: Did
@@ -109,6 +111,7 @@ class EnrollmentStatus:
     enrollment_rkey: str | None = None
     boundaries: tuple[Boundary, ...] | None = None
     attestation: Attestation | None = None
+    signing_keys: tuple[SigningKeyPeriod, ...] = ()
 
 
 class Answer:
@@ -186,7 +189,16 @@ class Answer:
             enrollment_rkey=self.optional_text("enrollmentRkey"),
             boundaries=boundaries,
             attestation=parse_attestation(self._values.get("attestation")),
+            signing_keys=self._signing_keys(),
         )
+
+    def _signing_keys(self) -> tuple[SigningKeyPeriod, ...]:
+        if "signingKeys" not in self._values:
+            return ()
+        try:
+            return tuple(map(SigningKeyPeriod.from_json, self.items("signingKeys")))
+        except InvalidKeyHistory as error:
+            raise self._bad("signingKeys") from error
 
     def records(self) -> tuple[RecordView, ...]:
         """The member `records`."""

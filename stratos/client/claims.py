@@ -15,15 +15,18 @@ from stratos.core.attestation import Attestation
 from stratos.core.stubs import VARY_AUTHENTICATED, Source, parse_source
 
 
-def verify_attestation(did: Did, enrollment: StratosEnrollment, service_key: VerifyingKey) -> Attestation:
+def verify_attestation(did: Did, enrollment: StratosEnrollment, *service_keys: VerifyingKey) -> Attestation:
     """Check that the service has signed this enrollment: this account, these boundaries, this signing key.
 
-    `service_key` is what `resolve_service_signing_key` finds in the service's DID document; a key that the record brings along
-    proves nothing. An attestation has no date: that it still holds, only `enrollment_status` can tell. Raises VerificationFailed.
+    `service_keys` are those of the service's DID document (`PublishedService.attesting_keys`): while a rotation is under way that
+    is the former one as well. A key that the record brings along proves nothing. An attestation has no date: that it still holds,
+    only `enrollment_status` can tell. Raises VerificationFailed.
     """
     attestation = enrollment.attestation
-    if attestation.signing_key != service_key.did_key:
-        raise VerificationFailed(f"attested with {attestation.signing_key}, but the service signs with {service_key.did_key}")
+    service_key = next((key for key in service_keys if key.did_key == attestation.signing_key), None)
+    if service_key is None:
+        known = " or ".join(key.did_key for key in service_keys)
+        raise VerificationFailed(f"attested with {attestation.signing_key}, but the service signs with {known}")
     if not attestations.verify_attestation(
         attestation, service_key=service_key, did=did, boundaries=enrollment.boundaries, signing_key=enrollment.signing_key
     ):

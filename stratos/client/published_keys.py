@@ -6,28 +6,32 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from stratos.atproto.did_document import SIGNING_KEY_FRAGMENT, STRATOS_FRAGMENT
+from stratos.atproto.did_document import SIGNING_KEY_FRAGMENT, STRATOS_FRAGMENT, attesting_keys
 from stratos.atproto.did_web import UnsupportedDid, web_document_url
-from stratos.atproto.keys import InvalidKey, VerifyingKey
+from stratos.atproto.keys import VerifyingKey
 from stratos.atproto.resolved_document import MAX_DOCUMENT_BYTES, DidDocument, InvalidDocument
 from stratos.atproto.syntax import Did
 from stratos.client.discovery import get_enrollment_by_service_did
 from stratos.client.errors import KeyUnavailable
 from stratos.client.http import Fetch, HttpRequest, open_fetch
+from stratos.client.signing_keys import user_signing_key
 from stratos.client.xrpc import XrpcHost
 
 _DID_WEB: Final = "did:web:"
-_DID_KEY: Final = "did:key:"
 _OK: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedService:
-    """A service as its own DID document has it: where it answers, and the key that it attests with."""
+    """A service as its own DID document has it: where it answers, and the key that it attests with.
+
+    `attesting_keys` begin with that one; after a rotation the one before follows, until every attestation has been renewed.
+    """
 
     did: Did
     url: str
     signing_key: VerifyingKey
+    attesting_keys: tuple[VerifyingKey, ...]
 
 
 async def resolve_service(service: Did, *, fetch: Fetch | None = None, allow_localhost: bool = False) -> PublishedService:
@@ -42,11 +46,13 @@ async def resolve_service(service: Did, *, fetch: Fetch | None = None, allow_loc
     url = document.service_endpoint(STRATOS_FRAGMENT)
     if url is None:
         raise KeyUnavailable(f"DID document has no #{STRATOS_FRAGMENT} service")
-    return PublishedService(service, url, _signing_key(document))
+    return PublishedService(service, url, _signing_key(document), attesting_keys(document.raw))
 
 
 async def resolve_service_signing_key(service: Did, *, fetch: Fetch | None = None, allow_localhost: bool = False) -> VerifyingKey:
-    """The key that a service attests and signs with: the one under `#atproto` in the document at its own did:web host.
+    """The key that a service attests and signs with now: the one under `#atproto` in the document at its own did:web host.
+
+    What it attested before a rotation stands too: check attestations by the `attesting_keys` of `resolve_service`.
 
     `fetch` must not follow redirects; without one the host is asked over a connection of our own. `did:web:localhost%3A<port>`,
     asked without TLS, is for development: say `allow_localhost`. Raises KeyUnavailable, NoAnswer.
@@ -57,20 +63,12 @@ async def resolve_service_signing_key(service: Did, *, fetch: Fetch | None = Non
 async def resolve_user_signing_key(pds: XrpcHost | str, did: Did, service: Did) -> VerifyingKey | None:
     """The key that signs the account's commits at a service, as the enrollment record on its PDS names it; None without one.
 
-    The PDS vouches for it. With `verify_attestation` the service does as well. Raises KeyUnavailable where it is no key.
+    The PDS vouches for it. With `verify_attestation` the service does as well. After a rotation the record names the former key
+    until the service has written it anew, for minutes or, while the PDS is away, for days: where you have credentials at the
+    service, check commits with `SigningKeys`. Raises KeyUnavailable where it is no key.
     """
     enrollment = await get_enrollment_by_service_did(did, pds, service)
     return None if enrollment is None else user_signing_key(enrollment.signing_key)
-
-
-def user_signing_key(text: str) -> VerifyingKey:
-    """The key that an enrollment names. Raises KeyUnavailable for what is not a did:key on one of the two curves."""
-    if not text.startswith(_DID_KEY):
-        raise KeyUnavailable(f"invalid signing key format: {text[:80]}")
-    try:
-        return VerifyingKey.from_did_key(text)
-    except InvalidKey as error:
-        raise KeyUnavailable(f"invalid signing key: {error}") from error
 
 
 async def _document(service: Did, fetch: Fetch | None, *, allow_localhost: bool) -> DidDocument:

@@ -26,10 +26,10 @@ from stratos.client.answers import (
     Written,
 )
 from stratos.client.http import Fetch
+from stratos.client.signing_keys import STATUS
 from stratos.client.xrpc import Credentials, Params, XrpcHost
 
 REPO: Final = "zone.stratos.repo."
-STATUS: Final = "zone.stratos.enrollment.status"
 MAX_HYDRATED_URIS: Final = 100
 MAX_WRITES: Final = 200
 

@@ -20,6 +20,7 @@ from stratos.atproto.mst_proof import verify_proof
 from stratos.atproto.syntax import Did, Tid, record_path
 from stratos.client.answers import Record
 from stratos.client.errors import VerificationFailed, XrpcFailure
+from stratos.client.signing_keys import SigningKeys
 from stratos.client.xrpc import XrpcHost, host_at
 
 SYNC_GET_RECORD: Final = "com.atproto.sync.getRecord"
@@ -74,8 +75,7 @@ def verify_signed_record(
 ) -> VerifiedRecord:
     """As `verify_cid_integrity`, and the commit's signature by `key`, whose owner `level` names. Raises VerificationFailed."""
     commit, verified = _proven(car, collection, rkey, did, level, max_bytes)
-    if not commit.verify(key):
-        raise VerificationFailed(f"the commit {commit.cid} of {did} is not signed with {key.did_key}")
+    _check_signature(commit, key)
     return verified
 
 
@@ -85,15 +85,18 @@ async def fetch_and_verify_record(
     collection: str,
     rkey: str,
     *,
-    user_signing_key: VerifyingKey | None = None,
+    user_signing_key: VerifyingKey | SigningKeys | None = None,
     service_signing_key: VerifyingKey | None = None,
     max_bytes: int = MAX_PROOF_BYTES,
 ) -> VerifiedRecord:
     """Fetch a record with its proof from a service and check it, by the user's key if given, else by the service's, else by none.
 
+    With `SigningKeys` the commit has to be signed with the key that was the account's at its rev, whatever is rotated meanwhile.
+    With one key it has to be that one, which may be the former one where an enrollment record names it.
+
     A signature that does not hold is a failure: nothing weaker is tried after it. Whether a host has credentials decides what it
     shows us: a `service` given as URL is asked without, and no private record is shown to nobody. Raises VerificationFailed,
-    XrpcFailure, NoAnswer.
+    KeyUnavailable, XrpcFailure, NoAnswer.
     """
     async with host_at(service) as host:
         try:
@@ -102,12 +105,21 @@ async def fetch_and_verify_record(
         except XrpcFailure as error:
             doing = "failed to fetch record proof"
             raise XrpcFailure(error.status, error.name, error.message, retry_after=error.retry_after, doing=doing) from error
+    if isinstance(user_signing_key, SigningKeys):
+        commit, verified = _proven(car, collection, rkey, did, VerificationLevel.USER_SIGNATURE, max_bytes)
+        _check_signature(commit, await user_signing_key.of_commit(commit.rev))
+        return verified
     if user_signing_key is not None:
         return verify_signed_record(car, collection, rkey, did, user_signing_key, max_bytes=max_bytes)
     if service_signing_key is not None:
         level = VerificationLevel.SERVICE_SIGNATURE
         return verify_signed_record(car, collection, rkey, did, service_signing_key, level=level, max_bytes=max_bytes)
     return verify_cid_integrity(car, collection, rkey, did, max_bytes=max_bytes)
+
+
+def _check_signature(commit: SignedCommit, key: VerifyingKey) -> None:
+    if not commit.verify(key):
+        raise VerificationFailed(f"the commit {commit.cid} of {commit.did} is not signed with {key.did_key}")
 
 
 def _proven(

@@ -58,7 +58,7 @@ class Credentials:
         on_allowlist: OnAllowlist | None = None,
     ) -> None:
         """`is_known` tells who is enrolled; they and the services that grants name are asked about by `known`, others by
-        `strangers`. `clock` is the wall clock, `monotonic` gives seconds. `on_allowlist` is asked for every user, where it is given.
+        `strangers`. `clock` is the wall clock, `monotonic` gives seconds. `on_allowlist` is asked for every user, where given.
         """
         grants = AppviewGrants(settings.grants)
 
