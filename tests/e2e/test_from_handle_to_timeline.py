@@ -1,7 +1,7 @@
 """The whole story with nothing of it played: three people enroll with the accounts they have, write, read each other, and leave.
 
-`stratos serve` (not in dev mode), `stratos index` and `stratos appview` as processes, upon a real PDS, directory and PostgreSQL.
-The AppView alone is in dev mode: it takes a reader at their word.
+`stratos serve`, `stratos index` and `stratos appview` as processes, none of them in dev mode, upon a real PDS, directory and
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ POST: Final = "zone.stratos.feed.post"
 ENROLLMENT: Final = "zone.stratos.actor.enrollment"
 CREATE, GET_RECORD, LIST = (f"zone.stratos.repo.{name}" for name in ("createRecord", "getRecord", "listRecords"))
 HYDRATE: Final = "zone.stratos.repo.hydrateRecords"
+TIMELINE: Final = "zone.stratos.feed.getTimeline"
 UNENROLL: Final = "zone.stratos.enrollment.unenroll"
 
 Ask: TypeAlias = Callable[..., httpx.Response]
@@ -47,6 +48,11 @@ class Stratos:
     did: str
     service: Program
     appview: Program
+
+    @property
+    def appview_did(self) -> str:
+        """What the AppView is called, for tokens and for the PDS's proxy."""
+        return f"did:web:localhost%3A{self.appview.appview_port}"
 
     @property
     def rkey(self) -> str:
@@ -97,11 +103,17 @@ class Person:
         }
         return {"repo": self.account.did, "collection": POST, "record": record}
 
-    def timeline(self) -> set[str]:
-        """The texts that the AppView shows."""
-        url = f"{self.stratos.appview.appview}/xrpc/zone.stratos.feed.getTimeline"
-        feed = httpx.get(url, headers={"authorization": f"Bearer {self.account.did}"}).raise_for_status().json()["feed"]
-        return {item["post"]["record"]["text"] for item in feed}
+    def timelines(self) -> list[set[str]]:
+        """The texts that the AppView shows, asked with a token that the PDS mints, and through the PDS, which mints its own."""
+        appview, network = self.stratos.appview_did, self.stratos.network
+        token = network.service_auth(self.account, audience=appview, method=TIMELINE)
+        directly = timeline_of(self.stratos, {"authorization": f"Bearer {token}"})
+        to_appview = {"atproto-proxy": f"{appview}#stratos_appview"}
+        through_the_pds = network.ask("GET", TIMELINE, account=self.account, headers=to_appview)
+        return [
+            {item["post"]["record"]["text"] for item in answer.raise_for_status().json()["feed"]}
+            for answer in (directly, through_the_pds)
+        ]
 
 
 @pytest.fixture
@@ -111,9 +123,10 @@ def stratos(pds_network: PdsNetwork, postgres_url: str, postgres_schema: str, tm
     did = f"did:web:localhost%3A{port}"
     with directory(pds_network) as plc_url:
         settings = settings_of(pds_network, STRATOS_SERVICE_DID=did, STRATOS_PLC_URL=plc_url)
+        outside_dev_mode = {"STRATOS_DEV_MODE": "false", "STRATOS_ALLOW_PRIVATE_NETWORK": "true", "STRATOS_PLC_URL": plc_url}
         database = {"BSKY_DB_POSTGRES_URL": postgres_url, "BSKY_DB_POSTGRES_SCHEMA": postgres_schema}
         with running("serve", tmp_path, settings, service_port=port) as service:
-            followed = {**database, "STRATOS_SERVICE_URL": service.service}
+            followed = {**outside_dev_mode, **database, "STRATOS_SERVICE_URL": service.service}
             with running("index", tmp_path, followed), running("appview", tmp_path, followed) as appview:
                 yield Stratos(pds_network, did, service, appview)
 
@@ -176,6 +189,8 @@ async def test_three_people_enroll_write_read_each_other_and_leave_nothing(
             assert {*hydrated["blocked"]} == {uri for text, uri in written.items() if text not in visible}
         await eventually(partial(shows, person, visible))
     assert hydrated_for_nobody(stratos, written) == ([], [])
+    by_word_alone = {"authorization": f"Bearer {rei.account.did}"}
+    assert timeline_of(stratos, by_word_alone).status_code == 401
 
     # They leave, one by one; whoever is left sees nothing of them, and in the end nothing of anybody is anywhere.
     await leave(sakura)
@@ -196,9 +211,14 @@ async def test_three_people_enroll_write_read_each_other_and_leave_nothing(
     assert not [path for path in kept if any(text.encode() in path.read_bytes() for text in written)]
 
 
+def timeline_of(stratos: Stratos, headers: Mapping[str, str]) -> httpx.Response:
+    """What the AppView answers to whoever asks it with these headers."""
+    return httpx.get(f"{stratos.appview.appview}/xrpc/{TIMELINE}", headers=headers)
+
+
 def shows(person: Person, texts: set[str]) -> bool:
-    """Whether a timeline is just these texts."""
-    return person.timeline() == texts
+    """Whether a timeline is just these texts, whichever way it is asked for."""
+    return person.timelines() == [texts, texts]
 
 
 async def leave(person: Person) -> None:
