@@ -46,6 +46,23 @@ def account(pds_network: PdsNetwork) -> Account:
     return pds_network.new_account("published")
 
 
+def test_the_pds_takes_a_swap_of_null_as_the_word_that_nothing_stands_there(pds_network: PdsNetwork, account: Account) -> None:
+    """What stubs rely on, so that none ever takes the place of a record that appeared a moment ago."""
+
+    def put(text: str) -> httpx.Response:
+        record = {"$type": "app.bsky.feed.post", "text": text, "createdAt": "2026-05-28T12:00:00.000Z"}
+        at = {"repo": account.did, "collection": "app.bsky.feed.post", "rkey": "3aaaaaaaaaaaa"}
+        body = {**at, "record": record, "swapRecord": None}
+        return pds_network.ask("POST", "com.atproto.repo.putRecord", account=account, json_body=body)
+
+    assert put("first").is_success
+    refused = put("second")
+    assert (refused.status_code, refused.json()["error"]) == (400, "InvalidSwap")
+    standing = pds_network.record(account.did, "app.bsky.feed.post", "3aaaaaaaaaaaa")
+    assert standing is not None
+    assert standing["text"] == "first"
+
+
 @asynccontextmanager
 async def pds_down(network: PdsNetwork) -> AsyncIterator[Callable[[], None]]:
     """The PDS is down for the block, or until the block calls what it is given to bring it back."""

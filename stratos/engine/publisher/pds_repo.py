@@ -84,10 +84,15 @@ class PdsRepo:
         self._client = client
         self._did = did
 
-    async def put(self, collection: str, rkey: str, record: Json, *, over: PublicRecord | None = None) -> None:
-        """Write a record, whatever stands there; with `over` only in place of it, as `delete`."""
+    async def put(self, collection: str, rkey: str, record: Json) -> None:
+        """Write a record, whatever stands there."""
         body = {"repo": self._did, "collection": collection, "rkey": rkey, "record": record}
-        swap = {} if over is None else {"swapRecord": over.cid}
+        _checked(await self._client.request(self._did, "POST", _PUT, json=body))
+
+    async def put_over(self, collection: str, rkey: str, record: Json, standing: PublicRecord | None) -> None:
+        """Write a record in the place of `standing`, or of nothing; PdsUnavailable where by now something else stands there."""
+        body = {"repo": self._did, "collection": collection, "rkey": rkey, "record": record}
+        swap = {"swapRecord": None if standing is None else standing.cid}
         _checked(await self._client.request(self._did, "POST", _PUT, json={**body, **swap}))
 
     async def get(self, collection: str, rkey: str) -> PublicRecord | None:

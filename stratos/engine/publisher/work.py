@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from stratos.atproto.dag_cbor import DataModel, decode_own
+from stratos.atproto.dag_cbor import decode_own
 from stratos.atproto.data_model import to_json
 from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, Nsid, Rkey, format_datetime, parse_datetime
 from stratos.core.attestation import Attestation
@@ -102,7 +102,8 @@ class PdsWork:
             attestation=self._attest(enrollment),
             created_at=_created_at(ours, rkey) or enrollment.enrolled_at,
         )
-        await self._put(repo, ENROLLMENT, rkey, record)
+        await repo.put(ENROLLMENT, rkey, to_json(record))
+        self._puts += 1
         for former in ours:
             if former.rkey != rkey:
                 await self._delete(repo, ENROLLMENT, former)
@@ -160,7 +161,8 @@ class PdsWork:
             fragment=self._service.fragment,
             now=format_datetime(item.marked),
         )
-        await self._put(repo, collection, rkey, stub, over=standing)
+        await repo.put_over(collection, rkey, to_json(stub), standing)
+        self._puts += 1
 
     async def _sweep(self, repo: PdsRepo, did: Did) -> None:
         """Delete the stubs that point to this service and have no record here."""
@@ -182,12 +184,6 @@ class PdsWork:
             return store.record(collection, rkey)
 
         return await self._reads.of_actor(did, read)
-
-    async def _put(
-        self, repo: PdsRepo, collection: str, rkey: str, record: dict[str, DataModel], *, over: PublicRecord | None = None
-    ) -> None:
-        await repo.put(collection, rkey, to_json(record), over=over)
-        self._puts += 1
 
     async def _delete(self, repo: PdsRepo, collection: str, record: PublicRecord) -> None:
         await repo.delete(collection, record)

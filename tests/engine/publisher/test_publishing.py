@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -145,10 +146,14 @@ async def test_a_stub_takes_the_place_of_nothing_that_is_not_ours(house: House, 
     assert [(item.path, "left alone" in item.reason) for item in work.blocked] == [(path, True) for path in paths]
 
 
-async def test_what_appears_between_a_look_and_a_stub_is_not_overwritten(house: House, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("stub_stands", [True, False])
+async def test_what_appears_between_a_look_and_a_stub_is_not_overwritten(
+    house: House, autojump_clock: MockClock, stub_stands: bool
+) -> None:
     client, path = DirectClient({REI: "https://pds.test"}), f"{POST}/3aaaaaaaaaaaa"
     await house.enroll(REI)
-    await house.write(REI, "3aaaaaaaaaaaa")
+    if stub_stands:
+        await house.write(REI, "3aaaaaaaaaaaa")
     await house.settle(client)
     await house.write(REI, "3aaaaaaaaaaaa", "second version")
     public: Json = {"$type": POST, "text": "just written"}
@@ -161,6 +166,8 @@ async def test_what_appears_between_a_look_and_a_stub_is_not_overwritten(house: 
     client.interrupt = write_before_the_stub
     await house.settle(client)
     assert client.models["https://pds.test"].records[REI, path] == public
+    [work] = await work_left(house)
+    assert [(item.path, "left alone" in item.reason) for item in work.blocked] == [(path, True)]
 
 
 async def test_without_stubs_only_the_enrollment_is_published(house: House, oauth: Signed, autojump_clock: MockClock) -> None:
