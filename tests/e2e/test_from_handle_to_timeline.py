@@ -24,7 +24,7 @@ from psycopg import sql
 from tests.e2e.network import NETWORK_MARKS, Account, PdsNetwork
 from tests.e2e.pds_firehose import pds_firehose
 from tests.e2e.programs import Program, free_ports, running
-from tests.e2e.test_enrollment import Browser, sessions_kept, settings_of
+from tests.e2e.test_enrollment import Browser, figure, sessions_kept, settings_of
 from tests.e2e.test_publisher import admin, assert_attested, eventually, status
 
 pytestmark = NETWORK_MARKS
@@ -34,6 +34,7 @@ ENROLLMENT: Final = "zone.stratos.actor.enrollment"
 CREATE, GET_RECORD, LIST = (f"zone.stratos.repo.{name}" for name in ("createRecord", "getRecord", "listRecords"))
 HYDRATE: Final = "zone.stratos.repo.hydrateRecords"
 TIMELINE: Final = "zone.stratos.feed.getTimeline"
+MEMBERS_LOOKUPS: Final = "stratos_outgoing_members_plc_requests_total"
 UNENROLL: Final = "zone.stratos.enrollment.unenroll"
 
 Ask: TypeAlias = Callable[..., httpx.Response]
@@ -191,6 +192,15 @@ async def test_three_people_enroll_write_read_each_other_and_leave_nothing(
     assert hydrated_for_nobody(stratos, written) == ([], [])
     by_word_alone = {"authorization": f"Bearer {rei.account.did}"}
     assert timeline_of(stratos, by_word_alone).status_code == 401
+
+    # A stranger with a good token gets nothing, and takes none of the room and none of the ways out that members have.
+    stranger, service = Person(stratos, network.new_account("stranger")), stratos.service
+    room, ways = figure(service, "stratos_credentials_used_tokens"), figure(service, MEMBERS_LOOKUPS)
+    assert (room > 0, ways > 0) == (True, True)
+    refused = stranger.direct("POST", CREATE, **stranger.post("let me in", "writers"))
+    assert (refused.status_code, refused.json()["error"]) == (400, "NotEnrolled")
+    assert figure(service, "stratos_credentials_used_tokens") <= room
+    assert figure(service, MEMBERS_LOOKUPS) == ways
 
     # They leave, one by one; whoever is left sees nothing of them, and in the end nothing of anybody is anywhere.
     await leave(sakura)

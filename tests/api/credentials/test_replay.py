@@ -50,6 +50,7 @@ def test_however_many_are_greedy_there_is_room_for_whoever_comes_with_few(clock:
             used.use(f"greedy {holder}", str(token), until=clock.seconds + 3_600)
     assert used.use("rei", "0", until=clock.seconds + 60) is Use.FIRST
     assert used.use("greedy 0", "another", until=clock.seconds + 60) is Use.UNKNOWN
+    assert used.statistics()["tokens"] < 2_000
 
 
 def test_room_comes_back_as_tokens_expire_whatever_their_order(clock: Clock) -> None:
