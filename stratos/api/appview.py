@@ -13,7 +13,15 @@ from quart import Response, request
 from stratos.api.auth import Authenticator, Credential, DevVerifier, Verifier
 from stratos.api.config import ApiConfig
 from stratos.api.credentials import AccountCredentials
-from stratos.api.errors import SERVICE_UNAVAILABLE, UNAUTHORIZED, XrpcError, invalid_request, not_authenticated, unavailable
+from stratos.api.errors import (
+    RETRY_LATER,
+    SERVICE_UNAVAILABLE,
+    UNAUTHORIZED,
+    XrpcError,
+    invalid_request,
+    not_authenticated,
+    unavailable,
+)
 from stratos.api.feeds import AnyUser, FeedMethods
 from stratos.api.metrics import CONTENT_TYPE, RequestStatistics, StratosCollector, render
 from stratos.api.request import RequestHead
@@ -111,7 +119,7 @@ class AppviewApp(XrpcApp):
         """Whether the database answers: 200, else 503."""
         healthy = await self._database.reachable()
         body = {"status": "ok" if healthy else "error", "version": self._identity.version}
-        return _json(body, 200 if healthy else SERVICE_UNAVAILABLE)
+        return _json(body) if healthy else _json(body, SERVICE_UNAVAILABLE, RETRY_LATER)
 
     async def did_document(self) -> Response:
         """The AppView's DID document."""
@@ -159,5 +167,5 @@ class AppviewApp(XrpcApp):
         return _json({"did": did, "boundaries": sorted(viewer.boundaries), "subscribed": viewer.enrolled})
 
 
-def _json(value: Mapping[str, object], status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, content_type=JSON)
+def _json(value: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, dict(headers or {}), content_type=JSON)

@@ -25,6 +25,8 @@ SERVICE_UNAVAILABLE: Final = 503
 
 FAULT_RETRY_SECONDS: Final = 5
 """When to come back after a fault of the store."""
+RETRY_LATER: Final[Mapping[str, str]] = {"Retry-After": str(FAULT_RETRY_SECONDS)}
+"""The header that says so."""
 
 _STATUS_OF: Final[Mapping[Reason, int]] = {
     Reason.RATE_LIMITED: TOO_MANY_REQUESTS,

@@ -10,7 +10,7 @@ import orjson
 import psycopg
 from quart import Response
 
-from stratos.api.errors import SERVICE_UNAVAILABLE
+from stratos.api.errors import RETRY_LATER, SERVICE_UNAVAILABLE
 from stratos.api.metrics import CONTENT_TYPE, Parts, RequestStatistics, StratosCollector, render
 from stratos.api.xrpc import JSON
 from stratos.api.xrpc_app import XrpcApp
@@ -19,7 +19,6 @@ from stratos.indexer.appview_db import AppViewDatabase, DatabaseUnavailable
 from stratos.indexer.lag import Histogram
 
 KIB: Final = 1024
-OK: Final = 200
 
 
 class IndexerPages:
@@ -46,12 +45,12 @@ class IndexerPages:
 
     async def health(self) -> Response:
         """The state; always 200."""
-        return _json(await self._state(), OK)
+        return _json(await self._state())
 
     async def ready(self) -> Response:
         """The state; 503 unless healthy."""
         state = await self._state()
-        return _json(state, OK if state["status"] == "healthy" else SERVICE_UNAVAILABLE)
+        return _json(state) if state["status"] == "healthy" else _json(state, SERVICE_UNAVAILABLE, RETRY_LATER)
 
     async def metrics(self) -> Response:
         """The figures of every part, for Prometheus."""
@@ -100,5 +99,5 @@ def _connected(value: bool) -> str:
     return "connected" if value else "disconnected"
 
 
-def _json(value: Mapping[str, object], status: int) -> Response:
-    return Response(orjson.dumps(value), status, content_type=JSON)
+def _json(value: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, dict(headers or {}), content_type=JSON)

@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 from quart import Response
 
-from stratos.api.errors import SERVICE_UNAVAILABLE
+from stratos.api.errors import RETRY_LATER, SERVICE_UNAVAILABLE
 from stratos.api.metrics import CONTENT_TYPE, StratosCollector, render
 from stratos.api.xrpc import JSON
 from stratos.api.xrpc_app import HEALTH_PATH, XrpcApp
@@ -69,7 +69,7 @@ class Pages:
         }
         if tasks:
             body["tasks"] = {task.name: _task(task) for task in tasks}
-        return _json(body, 200 if healthy else SERVICE_UNAVAILABLE)
+        return _json(body) if healthy else _json(body, SERVICE_UNAVAILABLE, RETRY_LATER)
 
     async def version(self) -> Response:
         """The running version."""
@@ -108,5 +108,5 @@ def _task(task: TaskStatistics) -> dict[str, object]:
     return {"state": task.state, "restarts": task.restarts, "lastError": task.last_error}
 
 
-def _json(value: Mapping[str, object], status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, content_type=JSON)
+def _json(value: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, dict(headers or {}), content_type=JSON)

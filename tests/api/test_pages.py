@@ -12,6 +12,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from stratos.api.app import StratosApp
+from stratos.api.errors import FAULT_RETRY_SECONDS
 from stratos.api.server import HttpServer
 from stratos.atproto.did_document import service_endpoint, verification_key
 from stratos.engine.supervisor import Supervisor
@@ -51,7 +52,7 @@ async def test_health_is_an_error_while_the_store_does_not_answer(api: Api, monk
 
     monkeypatch.setattr(type(api.engine.service.backend), "check", broken)
     response = await api.client.get(path)
-    assert response.status_code == 503
+    assert (response.status_code, response.headers["Retry-After"]) == (503, str(FAULT_RETRY_SECONDS))
     assert response.json() == {"status": "error", "components": {"db": "error", "blobstore": "ok"}, "version": "0"}
 
 

@@ -223,6 +223,7 @@ async def test_a_database_that_is_away_is_said_so(appview_db: AppViewDatabase) -
         assert (answer.status_code, answer.json()["error"]) == (503, "ServiceUnavailable")
         health = await appview.get("/health")
         assert (health.status_code, health.json()["status"]) == (503, "error")
+        assert int(health.headers["Retry-After"]) > 0
 
 
 async def test_pages_around_the_feeds(appview_db: AppViewDatabase) -> None:
