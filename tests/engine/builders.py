@@ -106,7 +106,10 @@ async def start_engine(
     keyring: Keyring | None = None,
     seed: int = 1,
 ) -> Engine:
-    """Put an engine together upon a backend and start its log writer."""
+    """Put an engine together upon a backend and start its log writer.
+
+    It reads on the loop, from a server too: neither a virtual clock nor `wait_all_tasks_blocked` knows of a thread that works.
+    """
     clock = clock or Clock()
     world = World(clock=clock, monotonic=trio.current_time, rng=random.Random(seed))
     identity = ServiceIdentity(
@@ -121,7 +124,7 @@ async def start_engine(
     service = StratosService.build(
         identity,
         backend=backend,
-        reads=StoreReads(backend.actors, (limits or ServiceLimits()).read_threads if backend.shared else 0),
+        reads=StoreReads(backend.actors),
         network=network or NoNetwork(),
         keyring=keyring or Keyring(SigningKey.generate_secp256k1(), os.urandom(32)),
         lexicons=lexicons(),

@@ -1,35 +1,53 @@
-"""A real engine upon a real SQLite backend, with a clock and a chance that the test holds."""
+"""A real engine upon a real backend of each kind, with a clock and a chance that the test holds."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 import trio
 
-from stratos.storage.sqlite.backend import SqliteBackend
-from tests.engine.builders import Engine, open_backend, start_engine
+from stratos.storage.ports import Backend
+from tests.engine.builders import Engine, start_engine
 from tests.engine.shared_store import SharedBackend
 from tests.postgres import postgres_database, postgres_url, service_database
+from tests.storage.conftest import Storage, postgres_storage, sqlite_storage, storage
 
-__all__ = ["postgres_database", "postgres_url", "service_database"]
+__all__ = ["postgres_database", "postgres_storage", "postgres_url", "service_database", "sqlite_storage", "storage"]
 
 
-@pytest.fixture
-def backend(data_dir: Path) -> Iterator[SqliteBackend]:
-    """An open backend in an empty data directory."""
-    backend = open_backend(data_dir)
-    yield backend
-    backend.close()
+ON_SQLITE: Final = pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
+"""For what only files have."""
 
 
 @pytest.fixture
-async def engine(backend: SqliteBackend, nursery: trio.Nursery) -> AsyncIterator[Engine]:
+def backend(storage: Storage) -> Backend:
+    """An open, empty backend of each kind.
+
+    SQLite alone where a test is about what PostgreSQL has not: stores that are behind the log or still to be checkpointed
+    (`ON_SQLITE`), and the faults that `shared_store.py` plays, which tests/faults makes really on PostgreSQL.
+    """
+    return storage.open()
+
+
+@pytest.fixture
+async def engine(backend: Backend, nursery: trio.Nursery) -> AsyncIterator[Engine]:
     """A running engine; its log writer ends before the backend closes."""
     engine = await start_engine(backend, nursery)
     yield engine
     await engine.stop()
+
+
+@pytest.fixture(params=["shared", "postgres"])
+def stores(request: pytest.FixtureRequest) -> tuple[Backend, Backend]:
+    """One store as two processes have it: two backends on PostgreSQL, and the `shared` one twice."""
+    if request.param == "postgres":
+        storage: Storage = request.getfixturevalue("postgres_storage")
+        return storage.open(), storage.open()
+    shared: SharedBackend = request.getfixturevalue("shared")
+    return shared, shared
 
 
 @pytest.fixture

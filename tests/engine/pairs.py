@@ -13,12 +13,8 @@ from stratos.atproto.keys import SigningKey
 from stratos.engine.firehose import StreamRequest
 from stratos.engine.keyring import Keyring
 from stratos.engine.log_follower import LogFollower
-from stratos.engine.service import ServiceLimits
+from stratos.storage.ports import Backend
 from tests.engine.builders import Engine, message, start_engine
-from tests.engine.shared_store import SharedBackend
-
-AT_ONCE = ServiceLimits(read_threads=0)
-"""Reads on the loop, so that virtual time does not run on while a thread works."""
 
 
 @dataclass
@@ -31,11 +27,14 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(backend: SharedBackend, *, following: bool = True) -> AsyncIterator[Pair]:
+async def pair(stores: tuple[Backend, Backend], *, following: bool = True) -> AsyncIterator[Pair]:
     async with trio.open_nursery() as nursery:
         service_key, master_key = SigningKey.generate_secp256k1(), os.urandom(32)
         rings = [Keyring(service_key, master_key) for _ in range(2)]
-        here, there = [await start_engine(backend, nursery, AT_ONCE, keyring=ring, seed=n) for n, ring in enumerate(rings)]
+        here, there = [
+            await start_engine(backend, nursery, keyring=ring, seed=n)
+            for n, (backend, ring) in enumerate(zip(stores, rings, strict=True))
+        ]
         seen: list[int] = []
 
         async def take(frame: bytes) -> None:
@@ -44,7 +43,7 @@ async def pair(backend: SharedBackend, *, following: bool = True) -> AsyncIterat
         for engine in (here, there):
             service = engine.service
             if following:
-                await nursery.start(LogFollower(backend, service.log, reads=service.reads).run)
+                await nursery.start(LogFollower(service.backend, service.log, reads=service.reads).run)
         nursery.start_soon(here.service.firehose.serve, StreamRequest(include_commits=True), take)
         yield Pair(here, there, seen)
         await here.stop()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from threading import Event
 
 import pytest
@@ -13,9 +13,9 @@ import trio.testing
 
 from stratos.core.log_entry import Proposal
 from stratos.engine.writes import Committed, Create
-from stratos.storage.ports import AppendOutcome, OutcomeUnknown, StorageFault
-from stratos.storage.sqlite.backend import SqliteBackend
-from tests.engine.builders import POST, REI, SAKURA, WRITERS, Engine, open_backend, post, start_engine
+from stratos.storage.ports import AppendOutcome, Backend, OutcomeUnknown, StorageFault
+from tests.engine.builders import POST, REI, SAKURA, WRITERS, Engine, post, start_engine
+from tests.storage.conftest import Storage
 
 
 async def test_what_is_acknowledged_is_in_the_log_and_in_the_store(engine: Engine) -> None:
@@ -63,9 +63,7 @@ async def test_a_wait_for_what_has_come_meanwhile_ends_at_once(engine: Engine) -
         await engine.service.log.wait_beyond(before)
 
 
-async def test_subscribers_learn_of_an_entry_only_after_it_is_durable(data_dir: Path, nursery: trio.Nursery) -> None:
-    backend = open_backend(data_dir)
-    engine = await start_engine(backend, nursery)
+async def test_subscribers_learn_of_an_entry_only_after_it_is_durable(engine: Engine) -> None:
     await engine.enroll(REI, WRITERS)
     seen: list[bool] = []
 
@@ -79,81 +77,59 @@ async def test_subscribers_learn_of_an_entry_only_after_it_is_durable(data_dir: 
         await trio.testing.wait_all_tasks_blocked()
         await engine.post(REI, "x", WRITERS)
     assert seen == [True]
-    await engine.stop()
-    backend.close()
 
 
-class _FailingBackend(SqliteBackend):
-    """Fails the batches that it is told to fail, before anything is appended."""
+@dataclass
+class Commits:
+    """Stands before the store's `commit`: fails batches before anything is appended, or holds them."""
 
-    failing = False
-    fault = StorageFault("the disk is full")
+    backend: Backend
+    fault: StorageFault | None = None
+    released: Event = field(default_factory=Event)
 
-    def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
-        if self.failing:
+    def __post_init__(self) -> None:
+        self.released.set()
+        self._commit = self.backend.commit
+
+    def __call__(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
+        if self.fault is not None:
             raise self.fault
-        return super().commit(batch, now=now)
+        self.released.wait(10)
+        return self._commit(batch, now=now)
 
 
 @pytest.fixture
-def failing(data_dir: Path) -> _FailingBackend:
-    from stratos.resources import sql_directory
-    from stratos.storage.sql_files import SqlFiles
-
-    backend = _FailingBackend.open(data_dir, sql=SqlFiles(sql_directory()), max_open_actors=4)
-    assert isinstance(backend, _FailingBackend)
-    return backend
+def commits(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Commits:
+    commits = Commits(backend)
+    monkeypatch.setattr(backend, "commit", commits)
+    return commits
 
 
 @pytest.mark.expects_error_log
-async def test_a_failed_batch_is_a_fault_for_its_writers_and_the_log_goes_on(
-    failing: _FailingBackend, nursery: trio.Nursery
-) -> None:
-    engine = await start_engine(failing, nursery)
+async def test_a_failed_batch_is_a_fault_for_its_writers_and_the_log_goes_on(commits: Commits, engine: Engine) -> None:
     await engine.enroll(REI, WRITERS)
     head = engine.service.log.head
-    failing.failing = True
+    commits.fault = StorageFault("the disk is full")
     with pytest.raises(StorageFault):
         await engine.service.repository.write(REI, [Create(POST, None, post("lost?", WRITERS))])
     assert engine.service.log.head == head
-    failing.failing = False
+    commits.fault = None
     assert isinstance(await engine.post(REI, "now it works", WRITERS), Committed)
-    await engine.stop()
-    failing.close()
 
 
-class _SlowBackend(SqliteBackend):
-    """Holds every batch until it is released."""
-
-    released = Event()
-
-    def commit(self, batch: Sequence[Proposal], *, now: datetime) -> list[AppendOutcome]:
-        self.released.wait(10)
-        return super().commit(batch, now=now)
-
-
-async def test_a_cancelled_writer_still_leaves_the_next_one_a_correct_head(data_dir: Path, nursery: trio.Nursery) -> None:
-    from stratos.resources import sql_directory
-    from stratos.storage.sql_files import SqlFiles
-
-    backend = _SlowBackend.open(data_dir, sql=SqlFiles(sql_directory()), max_open_actors=4)
-    assert isinstance(backend, _SlowBackend)
-    backend.released.set()
-    engine = await start_engine(backend, nursery)
+async def test_a_cancelled_writer_still_leaves_the_next_one_a_correct_head(commits: Commits, engine: Engine) -> None:
     await engine.enroll(REI, WRITERS)
-    backend.released.clear()
+    commits.released.clear()
     async with trio.open_nursery() as writers:
         with trio.CancelScope() as scope:
-            writers.start_soon(_cancel_when_blocked, scope, backend.released)
+            writers.start_soon(_cancel_when_blocked, scope, commits.released)
             await engine.post(REI, "cancelled while it was appended", WRITERS)
     assert not scope.cancelled_caught  # whoever handed a write over learns what became of it
     await engine.post(REI, "the next", WRITERS)
     assert engine.service.repository.statistics()["replanned_total"] == 0
-    with backend.actors.open(REI) as store:
+    with engine.service.backend.actors.open(REI) as store:
         assert store is not None
         assert store.record_count() == 2
-    await engine.stop()
-    backend.close()
 
 
 async def _cancel_when_blocked(scope: trio.CancelScope, released: Event) -> None:
@@ -170,31 +146,24 @@ async def test_after_the_writer_has_ended_appends_are_faults_and_nothing_hangs(e
         await engine.service.repository.write(REI, [Create(POST, None, post("too late", WRITERS))])
 
 
-async def test_a_restart_goes_on_above_the_old_head(data_dir: Path, nursery: trio.Nursery) -> None:
-    backend = open_backend(data_dir)
-    engine = await start_engine(backend, nursery)
+async def test_a_restart_goes_on_above_the_old_head(storage: Storage, nursery: trio.Nursery) -> None:
+    engine = await start_engine(storage.open(), nursery)
     await engine.enroll(REI, WRITERS)
     head = engine.service.log.head
     await engine.stop()
-    backend.close()
-    again = open_backend(data_dir)
-    engine = await start_engine(again, nursery)
+    storage.close()
+    engine = await start_engine(storage.open(), nursery)
     assert engine.service.log.head == head
     await engine.enroll(SAKURA, WRITERS)
     assert engine.service.log.head > head
     await engine.stop()
-    again.close()
 
 
 @pytest.mark.expects_error_log
-async def test_writers_of_a_batch_that_nobody_knows_of_are_told_so(failing: _FailingBackend, nursery: trio.Nursery) -> None:
-    engine = await start_engine(failing, nursery)
+async def test_writers_of_a_batch_that_nobody_knows_of_are_told_so(commits: Commits, engine: Engine) -> None:
     await engine.enroll(REI, WRITERS)
-    failing.fault = OutcomeUnknown("the server was silent")
-    failing.failing = True
+    commits.fault = OutcomeUnknown("the server was silent")
     with pytest.raises(OutcomeUnknown, match="silent"):
         await engine.service.repository.write(REI, [Create(POST, None, post("perhaps", WRITERS))])
-    failing.failing = False
+    commits.fault = None
     assert isinstance(await engine.post(REI, "now it works", WRITERS), Committed)
-    await engine.stop()
-    failing.close()

@@ -18,8 +18,7 @@ from stratos.engine.firehose import StreamEnd, StreamLimits, StreamRequest
 from stratos.engine.service import ServiceLimits
 from stratos.engine.store_reads import StoreReads
 from stratos.engine.writes import Delete, Put
-from stratos.storage.ports import StorageFault
-from stratos.storage.sqlite.backend import SqliteBackend
+from stratos.storage.ports import Backend, StorageFault
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, Engine, message, post, start_engine
 
 EVERYTHING = StreamRequest(include_commits=True)
@@ -175,9 +174,7 @@ async def test_an_actor_stream_ends_when_the_account_leaves(engine: Engine) -> N
     assert subscriber.end == StreamEnd("NotFound", "Account is no longer enrolled")
 
 
-async def test_a_cursor_behind_retention_is_told_so_and_goes_on_from_the_oldest(
-    backend: SqliteBackend, nursery: trio.Nursery
-) -> None:
+async def test_a_cursor_behind_retention_is_told_so_and_goes_on_from_the_oldest(backend: Backend, nursery: trio.Nursery) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(log=LogLimits(tail_entries=1)))
     await engine.enroll(REI, WRITERS)
     await engine.post(REI, "old", WRITERS)
@@ -195,9 +192,7 @@ async def test_a_cursor_behind_retention_is_told_so_and_goes_on_from_the_oldest(
     await engine.stop()
 
 
-async def test_what_is_trimmed_while_a_backlog_is_replayed_is_no_silent_gap(
-    backend: SqliteBackend, nursery: trio.Nursery
-) -> None:
+async def test_what_is_trimmed_while_a_backlog_is_replayed_is_no_silent_gap(backend: Backend, nursery: trio.Nursery) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(log=LogLimits(tail_entries=1)))
     for did in (REI, SAKURA):
         await engine.enroll(did, WRITERS)
@@ -225,7 +220,7 @@ async def test_cursor_zero_of_an_untrimmed_log_is_not_outdated(engine: Engine) -
 
 
 async def test_a_subscriber_that_takes_nothing_is_closed_as_too_slow(
-    backend: SqliteBackend, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    backend: Backend, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(stream=StreamLimits(send_timeout=5)))
     await engine.enroll(REI, WRITERS)
@@ -238,7 +233,7 @@ async def test_a_subscriber_that_takes_nothing_is_closed_as_too_slow(
 
 
 async def test_a_live_subscriber_that_falls_out_of_the_tail_is_closed_and_nobody_else(
-    backend: SqliteBackend, nursery: trio.Nursery
+    backend: Backend, nursery: trio.Nursery
 ) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(log=LogLimits(tail_entries=3)))
     await engine.enroll(REI, WRITERS)
@@ -267,7 +262,7 @@ async def test_closing_the_firehose_ends_every_stream_and_admits_no_new_one(engi
         assert (await engine.service.firehose.serve(EVERYTHING, subscriber.take)).error is None
 
 
-async def test_there_are_no_more_subscribers_than_the_limit(backend: SqliteBackend, nursery: trio.Nursery) -> None:
+async def test_there_are_no_more_subscribers_than_the_limit(backend: Backend, nursery: trio.Nursery) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(stream=StreamLimits(max_subscribers=1)))
     async with subscribed(engine, EVERYTHING), subscribed(engine, EVERYTHING) as refused:
         pass
@@ -276,7 +271,7 @@ async def test_there_are_no_more_subscribers_than_the_limit(backend: SqliteBacke
     await engine.stop()
 
 
-async def test_subscribers_that_come_together_count_each_other(backend: SqliteBackend, nursery: trio.Nursery) -> None:
+async def test_subscribers_that_come_together_count_each_other(backend: Backend, nursery: trio.Nursery) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(stream=StreamLimits(max_subscribers=1)))
     await engine.enroll(REI, WRITERS)
     engine.service.firehose._reads = StoreReads(backend.actors, 2)

@@ -16,12 +16,12 @@ from stratos.core.log_entry import EntryKind
 from stratos.core.outcomes import Reason, Refusal
 from stratos.engine.keyring import Keyring
 from stratos.resources import sql_directory
+from stratos.storage.ports import Backend
 from stratos.storage.postgres.backend import PostgresBackend
 from stratos.storage.postgres.config import PostgresConfig
 from stratos.storage.sql_files import SqlFiles
 from tests.engine.builders import EDITORS, REI, WRITERS, Clock, Engine, message, start_engine
 from tests.engine.pairs import pair
-from tests.engine.shared_store import SharedBackend
 
 
 async def rotated(engine: Engine, did: Did = REI) -> Enrollment:
@@ -97,14 +97,14 @@ async def test_writes_under_way_end_before_or_after_and_none_is_lost(engine: Eng
     assert signed_by(head(engine), history[-1].key)
 
 
-async def test_two_processes_rotate_and_write_one_account(shared: SharedBackend) -> None:
-    async with pair(shared) as two:
+async def test_two_processes_rotate_and_write_one_account(stores: tuple[Backend, Backend]) -> None:
+    async with pair(stores) as two:
         await two.here.enroll(REI, WRITERS)
         async with trio.open_nursery() as nursery:
             for number in range(4):
                 nursery.start_soon(two.here.post, REI, f"here {number}", WRITERS)
                 nursery.start_soon(rotated, two.there)
-        history = shared.enrollments.signing_keys(REI)
+        history = stores[0].enrollments.signing_keys(REI)
         assert len(history) == 5
         assert [period.retired is None for period in history] == [False] * 4 + [True]
         assert signed_by(head(two.here), key_of_commit(history, head(two.here).rev))

@@ -21,8 +21,7 @@ from stratos.engine.rate_limit import WriteRate
 from stratos.engine.repository import BULK_WRITES
 from stratos.engine.service import ServiceLimits
 from stratos.engine.writes import Committed, Create, Delete, Put, Write
-from stratos.storage.ports import ActorStore
-from stratos.storage.sqlite.backend import SqliteBackend
+from stratos.storage.ports import ActorStore, Backend
 from tests.engine.builders import EDITORS, KAORUKO, POST, REI, SAKURA, WRITERS, Engine, post, start_engine
 
 RKEY = "3lgoldenzzzz2"
@@ -206,7 +205,7 @@ async def test_a_thread_may_be_posted_as_one_batch(engine: Engine) -> None:
     assert isinstance(await engine.service.repository.write(REI, writes), Committed)
 
 
-async def test_a_large_batch_goes_the_same_way(backend: SqliteBackend, nursery: trio.Nursery) -> None:
+async def test_a_large_batch_goes_the_same_way(backend: Backend, nursery: trio.Nursery) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(writes=WriteRate(max_writes=1_000)))
     await engine.enroll(REI, WRITERS)
     writes: list[Write] = [Create(POST, None, post(f"post {number}", WRITERS)) for number in range(200)]
@@ -239,7 +238,7 @@ async def test_concurrent_writes_of_one_actor_follow_each_other(engine: Engine) 
     assert engine.service.repository.statistics()["replanned_total"] == 0
 
 
-async def test_credits_of_a_refused_write_come_back(backend: SqliteBackend, nursery: trio.Nursery) -> None:
+async def test_credits_of_a_refused_write_come_back(backend: Backend, nursery: trio.Nursery) -> None:
     engine = await start_engine(backend, nursery, ServiceLimits(writes=WriteRate(max_writes=2)))
     await engine.enroll(REI, WRITERS)
     for _ in range(5):

@@ -10,6 +10,7 @@ from stratos.atproto.syntax import Did
 from stratos.core.log_entry import EntryKind
 from stratos.storage.ports import StorageFault
 from tests.engine.builders import KAORUKO, REI, SAKURA, WRITERS, Engine
+from tests.engine.conftest import ON_SQLITE
 
 
 async def test_entries_leave_by_age_once_their_stores_are_durable(engine: Engine) -> None:
@@ -46,6 +47,7 @@ async def test_a_trimmed_repository_goes_on_with_the_next_write(engine: Engine) 
         assert store.root().commit == outcome.commit
 
 
+@ON_SQLITE
 @pytest.mark.expects_error_log
 async def test_a_store_that_cannot_be_checkpointed_keeps_only_its_own_entries(
     engine: Engine, monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ SHIPPED: Final = SqlFiles(sql_directory())
 class Storage(Protocol):
     """Persistent storage of one kind, empty at first, that can be opened again and again."""
 
-    def open(self, *, sql: SqlFiles = ...) -> Backend:
+    def open(self, *, max_open_actors: int = ..., sql: SqlFiles = ...) -> Backend:
         """Open it, with the SQL files of some version; the one opened before must be closed."""
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from stratos.engine.oauth import ClientSettings, OAuthClient, Registration
-from stratos.storage.sqlite.backend import SqliteBackend
+from stratos.storage.ports import Backend
 from tests.engine.builders import Engine
 from tests.engine.oauth.authorization_server import People
 from tests.engine.oauth.memory import MemoryStore, Seal, in_place
@@ -16,7 +16,7 @@ from tests.engine.publisher.pds_model import RepoNetwork
 
 
 @pytest.fixture
-def house(engine: Engine, backend: SqliteBackend) -> House:
+def house(engine: Engine, backend: Backend) -> House:
     """A running service without accounts."""
     return House(engine, backend)
 

@@ -17,7 +17,7 @@ from stratos.engine.oauth import OAuthClient
 from stratos.engine.publisher import PdsClient, PublishedIdentity, Publisher, PublisherLimits
 from stratos.engine.publisher.marks import enrollment_path
 from stratos.engine.writes import Committed, Delete, Put
-from stratos.storage.sqlite.backend import SqliteBackend
+from stratos.storage.ports import Backend
 from tests.engine.builders import POST, SERVICE, WRITERS, Engine, post
 from tests.engine.oauth.memory import MemoryStore, in_place
 from tests.engine.publisher.pds_model import RepoNetwork, VirtualClock
@@ -31,7 +31,7 @@ class House:
     """A service with a store, and publishers that come and go upon it."""
 
     engine: Engine
-    backend: SqliteBackend
+    backend: Backend
     clock: VirtualClock = field(default_factory=VirtualClock)
 
     def publisher(self, client: PdsClient | None, *, stubs: bool = True, limits: PublisherLimits | None = None) -> Publisher:

@@ -14,6 +14,8 @@ from stratos.core.enrollment import Enrollment
 from stratos.core.enrollment_record import parse_enrollment_record
 from stratos.engine.publisher.marks import SESSION, SWEEP
 from stratos.storage.outbox_port import AccountWork, Mark
+from stratos.storage.postgres.backend import PostgresBackend
+from stratos.storage.sqlite.backend import SqliteBackend
 from tests.engine.builders import EDITORS, POST, REI, SAKURA, SERVICE, WRITERS
 from tests.engine.publisher.house import ENROLLMENT_PATH, SERVICE_URL, House, Signed
 from tests.engine.publisher.pds_model import DirectClient
@@ -258,6 +260,7 @@ async def test_nothing_of_a_purged_account_stays_in_the_outbox(house: House, oau
         ENROLLMENT_PATH,
     ]
     await house.settle(oauth.client)
+    assert isinstance(house.backend, SqliteBackend | PostgresBackend)
     with house.backend._database.read("looking") as connection:
         assert connection.execute("SELECT count(*) FROM outbox_account").fetchone() == (0,)
 
