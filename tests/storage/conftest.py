@@ -70,9 +70,9 @@ class PostgresStorage:
         self.url = url
         self._opened: list[PostgresBackend] = []
 
-    def open(self, *, max_open_actors: int = 8, sql: SqlFiles = SHIPPED) -> PostgresBackend:
+    def open(self, *, max_open_actors: int = 8, sql: SqlFiles = SHIPPED, pool_size: int = 4) -> PostgresBackend:
         """Connect once more; others that are open stay so."""
-        config = PostgresConfig(self.url, pool_size=4, answer_timeout=10.0)
+        config = PostgresConfig(self.url, pool_size=pool_size, answer_timeout=10.0)
         writer = uuid4().hex
         backend = PostgresBackend.open(config, sql=sql, max_open_actors=max_open_actors, writer=writer, now=START)
         self._opened.append(backend)

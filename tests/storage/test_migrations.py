@@ -201,6 +201,23 @@ def test_a_migration_does_not_wait_for_an_export_for_ever(postgres_storage: Post
     assert new.actors.migrate(repo.did)
 
 
+def test_a_pool_of_one_connection_is_enough_to_migrate_what_is_used(postgres_storage: PostgresStorage, later: SqlFiles) -> None:
+    alice, bob = RepoBuilder(did_of("alice")), RepoBuilder(did_of("bob"))
+    append(postgres_storage.open(), alice.enrolled(), bob.enrolled())
+    backend = postgres_storage.open(sql=later, pool_size=1)
+    with backend.actors.open(alice.did) as store:
+        assert store is not None
+        with store.snapshot():
+            assert store.root().commit == alice.commit
+    assert backend.actors.outdated(after=None, limit=9) == [bob.did]
+    with backend.actors.export(bob.did) as export:
+        assert export is not None
+        assert next(export.pages(None)) != []
+    fill(backend, bob, bob.create(POSTS, "a", post("one")))
+    assert backend.actors.outdated(after=None, limit=9) == []
+    assert backend.actors.statistics()["postgres_connections"] == 1
+
+
 def test_a_schema_that_somebody_else_is_migrating_is_left_to_them(postgres_storage: PostgresStorage, later: SqlFiles) -> None:
     repo = RepoBuilder(did_of("alice"))
     append(postgres_storage.open(), repo.enrolled())
