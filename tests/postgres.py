@@ -24,7 +24,7 @@ from stratos.resources import sql_directory
 OTHER_SERVER = "STRATOS_TEST_POSTGRES_URL"
 """Names a server on which the storage tests run in place of the embedded one."""
 
-_schema_numbers = count(1)
+_schema_numbers, _database_numbers = count(1), count(1)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,8 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def service_database(postgres_url: str) -> Iterator[str]:
     """The address of a database of the service, on the server that `STRATOS_TEST_POSTGRES_URL` names, else on ours."""
     url = os.environ.get(OTHER_SERVER, postgres_url)
-    name = sql.Identifier(f"stratos_test_{os.getpid()}")
+    # Each folder that imports this fixture has its own, also where all of them are on one server.
+    name = sql.Identifier(f"stratos_test_{os.getpid()}_{next(_database_numbers)}")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
         try:

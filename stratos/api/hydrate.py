@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import trio
@@ -14,12 +15,11 @@ from stratos.atproto.syntax import AtUri, Did, InvalidSyntax, parse_did
 from stratos.core.access import Viewer, may_learn_of
 from stratos.engine.record_views import RecordViews
 from stratos.engine.store_reads import StoreReads
+from stratos.storage.ports import RecordPath
 
 MAX_URIS: Final = 100
 OWNERS_PER_TURN: Final = 8
-"""Stores read between two turns of other tasks: below a millisecond."""
-
-_Path = tuple[str, str]
+"""Stores read at once, between two turns of other tasks: below a millisecond on SQLite."""
 
 
 class Hydration:
@@ -58,7 +58,7 @@ class Hydration:
     async def hydrate_records(self, call: XrpcCall) -> Reply:
         """Up to 100 records: grouped by owner in order of first appearance, within an owner in the order asked.
 
-        Each owner is one query of one store; other tasks get their turn after every few of them.
+        Each owner is one query of one store, a few owners are read at once; other tasks get their turn after these.
         """
         uris = call.input.items("uris")
         if uris is None:
@@ -67,31 +67,33 @@ class Hydration:
             raise invalid_request(f"Maximum of {MAX_URIS} URIs per request", "TooManyUris")
         viewer = await self._gate.viewer(call.credential)
         answer = _Answer()
-        by_owner: dict[Did, list[tuple[str, _Path]]] = {}
+        by_owner: dict[Did, list[tuple[str, RecordPath]]] = {}
         for uri in map(str, uris):
             located = _located(uri)
             if located is None:
                 answer.not_found.append(uri)
             else:
                 by_owner.setdefault(located[0], []).append((uri, located[1]))
-        for number, (owner, asked) in enumerate(by_owner.items(), 1):
-            await self._hydrate(await self._gate.towards(viewer, owner), owner, asked, answer)
-            if number % OWNERS_PER_TURN == 0:
-                await trio.lowlevel.checkpoint()
+        owners = list(by_owner)
+        for start in range(0, len(owners), OWNERS_PER_TURN):
+            await self._hydrate(viewer, {owner: by_owner[owner] for owner in owners[start : start + OWNERS_PER_TURN]}, answer)
+            await trio.lowlevel.checkpoint()
         return rendered_list("records", answer.records, {"notFound": answer.not_found, "blocked": answer.blocked})
 
-    async def _hydrate(self, viewer: Viewer, owner: Did, asked: list[tuple[str, _Path]], answer: _Answer) -> None:
-        paths = [path for _, path in asked]
-        found = await self._reads.of_actor(owner, lambda store: store.records_at(paths)) or {}
-        for uri, path in asked:
-            stored = found.get(path)
-            view = None if stored is None else self._views.view(viewer, owner, stored)
-            if view is not None:
-                answer.records.append(view)
-            elif stored is not None and may_learn_of(viewer, owner):
-                answer.blocked.append(uri)
-            else:
-                answer.not_found.append(uri)
+    async def _hydrate(self, viewer: Viewer, by_owner: Mapping[Did, Sequence[tuple[str, RecordPath]]], answer: _Answer) -> None:
+        viewers = {owner: await self._gate.towards(viewer, owner) for owner in by_owner}
+        records = await self._reads.records_at({owner: [path for _, path in asked] for owner, asked in by_owner.items()})
+        for owner, asked in by_owner.items():
+            found = records.get(owner, {})
+            for uri, path in asked:
+                stored = found.get(path)
+                view = None if stored is None else self._views.view(viewers[owner], owner, stored)
+                if view is not None:
+                    answer.records.append(view)
+                elif stored is not None and may_learn_of(viewers[owner], owner):
+                    answer.blocked.append(uri)
+                else:
+                    answer.not_found.append(uri)
 
 
 class _Answer:
@@ -103,7 +105,7 @@ class _Answer:
         self.blocked: list[Json] = []
 
 
-def _located(text: str) -> tuple[Did, _Path] | None:
+def _located(text: str) -> tuple[Did, RecordPath] | None:
     """The owner and the path of a record's URI; None for what is not one, or names its owner by handle."""
     try:
         uri = AtUri.parse(text)

@@ -6,13 +6,13 @@ wait for a server that does not answer; then the event loop, and with it every s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import trio
 
 from stratos.atproto.syntax import Did
-from stratos.storage.ports import ActorStore, ActorStores, StorageFault
+from stratos.storage.ports import ActorStore, ActorStores, RecordPath, StorageFault, StoredRecord
 
 T = TypeVar("T")
 
@@ -55,6 +55,10 @@ class StoreReads:
     async def of_actor(self, did: Did, read: Callable[[ActorStore], T]) -> T | None:
         """Make a read of one actor's store; None where the DID has no repository. Raises StorageFault."""
         return await self(lambda: self._read_actor(did, read))
+
+    async def records_at(self, asked: Mapping[Did, Sequence[RecordPath]]) -> Mapping[Did, Mapping[RecordPath, StoredRecord]]:
+        """Read several records of several actors; a DID without repository is left out. Raises StorageFault."""
+        return await self(lambda: self._actors.records_at(asked))
 
     def statistics(self) -> Mapping[str, int]:
         """Gauges: threads that read, tasks that wait for one, and the limit; zeros where reads are made at once."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Did, Tid
@@ -20,6 +20,9 @@ from stratos.core.log_entry import EntryKind, LoggedEntry, Proposal
 from stratos.storage.oauth_port import OAuthStore
 from stratos.storage.outbox_port import Outbox
 from stratos.storage.sealed_port import SealedValues
+
+RecordPath: TypeAlias = tuple[str, str]
+"""Where a record is in its repository: collection and rkey."""
 
 
 class StorageFault(Exception):
@@ -116,7 +119,7 @@ class ActorStore(Protocol):
     def record(self, collection: str, rkey: str) -> StoredRecord | None:
         """One record; None where it is absent or taken down."""
 
-    def records_at(self, paths: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], StoredRecord]:
+    def records_at(self, paths: Sequence[RecordPath]) -> Mapping[RecordPath, StoredRecord]:
         """Several records by (collection, rkey) in one query; what is missing or taken down is left out."""
 
     def records(self, collection: str, *, limit: int, after: str | None = None, reverse: bool = False) -> list[StoredRecord]:
@@ -161,6 +164,12 @@ class ActorStores(Protocol):
         """Open and pin an actor's store for the block; None where the DID has no repository.
 
         A store that is behind the log is brought up to date first (I3). Raises StorageFault.
+        """
+
+    def records_at(self, asked: Mapping[Did, Sequence[RecordPath]]) -> Mapping[Did, Mapping[RecordPath, StoredRecord]]:
+        """Several records of several actors, as each store's `records_at`; a DID without repository is left out.
+
+        Each actor's records are of one moment, different actors' may not be. Raises StorageFault.
         """
 
     def export(self, did: Did) -> AbstractContextManager[RepoExport | None]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from stratos.atproto.cid import Cid
 from stratos.atproto.mst import EMPTY_MST_ROOT, Mst, check_tree
 from stratos.atproto.syntax import Did
-from stratos.storage.ports import Backend, RepoRoot, StoredRecord
+from stratos.storage.ports import Backend, RepoRoot, StorageFault, StoredRecord
+from stratos.storage.postgres.actor_schema import schema_name
 from tests.storage.builders import POSTS, WRITERS, Put, Remove, RepoBuilder, did_of, paths, post
-from tests.storage.conftest import Storage
-from tests.storage.steps import append, fill, picture
+from tests.storage.conftest import PostgresStorage, Storage
+from tests.storage.steps import append, fill, picture, text_of
 
 LIKES = "zone.stratos.feed.like"
+PREPARED_AFTER = 5
+"""How often psycopg sees a statement before it prepares it."""
 
 
 @pytest.fixture
@@ -153,6 +157,40 @@ def test_records_are_read_in_bulk(backend: Backend, repo: RepoBuilder) -> None:
         assert set(found) == set(wanted[:50])
         assert all(found[path] == store.record(*path) for path in wanted[:50])
         assert store.records_at([]) == {}
+
+
+def test_records_of_several_actors_are_read_at_once(backend: Backend, repo: RepoBuilder) -> None:
+    other, empty = RepoBuilder(did_of("bob")), RepoBuilder(did_of("carol"))
+    append(backend, other.enrolled(), empty.enrolled())
+    for builder, text in ((repo, "ours"), (other, "theirs")):
+        fill(backend, builder, builder.create(POSTS, "a", post(text)), builder.create(POSTS, "b", post(f"{text} too")))
+    stranger, hostile = did_of("nobody"), Did("did:web:..%2fup/../x")
+    wanted = [(POSTS, "a"), (POSTS, "missing")]
+    found = backend.actors.records_at({other.did: wanted, stranger: wanted, repo.did: wanted, empty.did: wanted, hostile: wanted})
+    assert {did: {path: text_of(record.block) for path, record in records.items()} for did, records in found.items()} == {
+        repo.did: {(POSTS, "a"): "ours"},
+        other.did: {(POSTS, "a"): "theirs"},
+        empty.did: {},
+    }
+    with backend.actors.open(repo.did) as store:
+        assert store is not None
+        assert found[repo.did] == store.records_at(wanted)
+    assert backend.actors.records_at({}) == {}
+
+
+def test_a_repository_that_cannot_be_read_spoils_no_later_read_of_the_others(postgres_storage: PostgresStorage) -> None:
+    """Over one connection, of which psycopg believes what a failed pipeline was to prepare."""
+    backend, repo, damaged = postgres_storage.open(pool_size=1), RepoBuilder(did_of("alice")), RepoBuilder(did_of("bob"))
+    append(backend, damaged.enrolled(), repo.enrolled())
+    fill(backend, repo, repo.create(POSTS, "a", post("still there")))
+    with psycopg.connect(postgres_storage.url, autocommit=True) as server:
+        server.execute(f"DROP TABLE {schema_name(damaged.did)}.stratos_record CASCADE".encode())
+    asked = {damaged.did: [(POSTS, "a")], repo.did: [(POSTS, "a")]}
+    for _ in range(PREPARED_AFTER + 1):
+        with pytest.raises(StorageFault, match="does not exist"):
+            backend.actors.records_at(asked)
+        found = backend.actors.records_at({repo.did: [(POSTS, "a")]})
+        assert text_of(found[repo.did][POSTS, "a"].block) == "still there"
 
 
 def test_pages_of_a_collection_go_either_way(backend: Backend, repo: RepoBuilder) -> None:

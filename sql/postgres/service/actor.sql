@@ -6,6 +6,12 @@ FROM actor_schema AS s
 JOIN repo_head AS h ON h.did = s.did
 WHERE s.did = %s AND h."commitCid" IS NOT NULL;
 
+-- name: standings
+SELECT s.name, s.version, h."commitCid", h.rev, h.seq, s.did
+FROM actor_schema AS s
+JOIN repo_head AS h ON h.did = s.did
+WHERE s.did = ANY (%s) AND h."commitCid" IS NOT NULL;
+
 -- name: outdated
 SELECT did FROM actor_schema WHERE version < %s AND did > %s ORDER BY did LIMIT %s;
 

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from stratos.atproto.cid import Cid
 from stratos.atproto.syntax import Tid
 from stratos.storage.node_cache import LruNodeCache
-from stratos.storage.ports import RepoRoot, StorageFault, StoredRecord
+from stratos.storage.ports import RecordPath, RepoRoot, StorageFault, StoredRecord
 from stratos.storage.postgres.actor_schema import ActorSchema
 from stratos.storage.postgres.database import Parameters, PgConnection, faults
 
@@ -85,11 +85,9 @@ class PostgresActorStore:
         row = self._execute("read.record", (collection, rkey)).fetchone()
         return None if row is None else _stored(row)
 
-    def records_at(self, paths: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], StoredRecord]:
+    def records_at(self, paths: Sequence[RecordPath]) -> Mapping[RecordPath, StoredRecord]:
         """Several records by (collection, rkey); what is missing or taken down is left out."""
-        asked = sorted(set(paths))
-        columns = ([collection for collection, _ in asked], [rkey for _, rkey in asked])
-        return {(row[0], row[1]): _stored(row) for row in self._execute("read.records_at", columns).fetchall()}
+        return by_path(self._execute("read.records_at", columns_of(paths)).fetchall())
 
     def records(self, collection: str, *, limit: int, after: str | None = None, reverse: bool = False) -> list[StoredRecord]:
         """A page of a collection, rkey descending (`reverse`: ascending), `after` an exclusive rkey in that direction."""
@@ -113,6 +111,17 @@ class PostgresActorStore:
     def _execute(self, statement: str, parameters: Parameters = ()) -> Cursor[TupleRow]:
         with faults(f"reading {self._name}"):
             return self._connection.execute(self._schema.statement(statement, self._name), parameters)
+
+
+def columns_of(paths: Sequence[RecordPath]) -> tuple[list[str], list[str]]:
+    """The parameters of `read.records_at`."""
+    asked = sorted(set(paths))
+    return [collection for collection, _ in asked], [rkey for _, rkey in asked]
+
+
+def by_path(rows: Sequence[TupleRow]) -> dict[RecordPath, StoredRecord]:
+    """The rows of `read.records_at` by (collection, rkey)."""
+    return {(row[0], row[1]): _stored(row) for row in rows}
 
 
 def _stored(row: TupleRow) -> StoredRecord:

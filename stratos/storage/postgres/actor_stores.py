@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 
-from psycopg import errors
+from psycopg import Cursor, errors
+from psycopg.rows import TupleRow
 
 from stratos.atproto.cid import Cid
-from stratos.atproto.syntax import Did, InvalidSyntax, Tid
+from stratos.atproto.syntax import Did, Tid
+from stratos.storage.names import is_nameable
 from stratos.storage.node_cache import LruNodeCache
-from stratos.storage.ports import RepoRoot, SchemaCounts, StorageFault
-from stratos.storage.postgres.actor_schema import ActorSchema, schema_name
-from stratos.storage.postgres.actor_store import PostgresActorStore
+from stratos.storage.ports import RecordPath, RepoRoot, SchemaCounts, StorageFault, StoredRecord
+from stratos.storage.postgres.actor_schema import ActorSchema
+from stratos.storage.postgres.actor_store import PostgresActorStore, by_path, columns_of
 from stratos.storage.postgres.database import PgConnection, PostgresDatabase, faults
 from stratos.storage.postgres.export import PostgresRepoExport
 from stratos.storage.postgres.migrations import check_version
@@ -55,6 +57,24 @@ class PostgresActorStores:
             name, root = found
             nodes = self._nodes_of(did)
             yield PostgresActorStore(connection, self._schema, name, nodes, opened_at=root, purges=lambda: self._forgotten)
+
+    def records_at(self, asked: Mapping[Did, Sequence[RecordPath]]) -> Mapping[Did, Mapping[RecordPath, StoredRecord]]:
+        """Records of several actors, by two round trips however many they are; a DID without repository is left out."""
+        with self._database.read("reading records of several repositories") as connection:
+            dids = [did for did in asked if is_nameable(did)]
+            rows = connection.execute(self._database.sql["actor.standings"], (dids,)).fetchall()
+            names = {Did(row[5]): self._usable(connection, Did(row[5]), row[:5])[0] for row in rows}
+            found: dict[Did, Cursor[TupleRow]] = {}
+            try:
+                with connection.pipeline():
+                    for did, name in names.items():
+                        statement = self._schema.statement("read.records_at", name)
+                        found[did] = connection.execute(statement, columns_of(asked[did]))
+            except BaseException:
+                # What was to be prepared, psycopg believes to be prepared; see GOTCHAS.
+                connection.raw.close()
+                raise
+            return {did: by_path(cursor.fetchall()) for did, cursor in found.items()}
 
     @contextmanager
     def export(self, did: Did) -> Iterator[PostgresRepoExport | None]:
@@ -117,13 +137,13 @@ class PostgresActorStores:
 
     def _standing(self, connection: PgConnection, did: Did) -> tuple[str, RepoRoot] | None:
         """Where an actor's repository lies and its root, migrated where necessary."""
-        try:
-            schema_name(did)
-        except InvalidSyntax:
+        if not is_nameable(did):
             return None
         row = connection.execute(self._database.sql["actor.standing"], (did,)).fetchone()
-        if row is None:
-            return None
+        return None if row is None else self._usable(connection, did, row)
+
+    def _usable(self, connection: PgConnection, did: Did, row: TupleRow) -> tuple[str, RepoRoot]:
+        """What a row of `actor.standing` says, after the migrations that its schema lacks."""
         name, version, commit, rev, seq = row
         check_version(f"the schema of {did}", version, self._schema.version)
         if version < self._schema.version:

@@ -12,7 +12,7 @@ from threading import Lock
 from stratos.atproto.syntax import Did
 from stratos.storage.appending import LoggedCommit
 from stratos.storage.node_cache import LruNodeCache
-from stratos.storage.ports import SchemaCounts, StorageFault
+from stratos.storage.ports import RecordPath, SchemaCounts, StorageFault, StoredRecord
 from stratos.storage.sqlite.actor_database import ActorDatabase, ActorSchema
 from stratos.storage.sqlite.actor_paths import actor_directory, sync_directories
 from stratos.storage.sqlite.actor_store import SqliteActorStore
@@ -67,6 +67,15 @@ class SqliteActorStores:
                 with slot.lock:
                     store = self._caught_up_store(did, slot)
             yield store
+
+    def records_at(self, asked: Mapping[Did, Sequence[RecordPath]]) -> Mapping[Did, Mapping[RecordPath, StoredRecord]]:
+        """Records of several actors, one store after the other; a DID without repository is left out."""
+        found: dict[Did, Mapping[RecordPath, StoredRecord]] = {}
+        for did, paths in asked.items():
+            with self.open(did) as store:
+                if store is not None:
+                    found[did] = store.records_at(paths)
+        return found
 
     @contextmanager
     def export(self, did: Did) -> Iterator[SqliteRepoExport | None]:
