@@ -39,6 +39,10 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with TemporaryDirectory(prefix="stratos-postgres-", ignore_cleanup_errors=True) as directory:
         server = get_server(directory, cleanup_mode="stop")
         try:
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                # Nobody cuts the power here; waiting for the disk would be most of what the tests do.
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
             yield server.get_uri()
         finally:
             server.cleanup()

@@ -19,7 +19,7 @@ __all__ = ["postgres_database", "postgres_storage", "postgres_url", "service_dat
 
 
 ON_SQLITE: Final = pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
-"""For what only files have."""
+"""For what only files have, or what a further store would say nothing about."""
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def backend(storage: Storage) -> Backend:
     """An open, empty backend of each kind.
 
     SQLite alone where a test is about what PostgreSQL has not: stores that are behind the log or still to be checkpointed
-    (`ON_SQLITE`), and the faults that `shared_store.py` plays, which tests/faults makes really on PostgreSQL.
+    (`ON_SQLITE`), or about PDSes that are away, to whose hours of virtual time the store adds nothing but seconds of ours; and
+    the faults that `shared_store.py` plays, which tests/faults makes really on PostgreSQL.
     """
     return storage.open()
 

@@ -20,6 +20,7 @@ from stratos.engine.publisher.work import ENROLLMENT_PAGES
 from stratos.storage.ports import StorageFault
 from tests.conftest import ErrorLog
 from tests.engine.builders import KAORUKO, POST, REI, SAKURA
+from tests.engine.conftest import ON_SQLITE
 from tests.engine.oauth.authorization_server import json_answer
 from tests.engine.publisher.house import ENROLLMENT_PATH, SERVICE_URL, House, Signed
 from tests.engine.publisher.pds_model import DirectClient
@@ -28,6 +29,8 @@ RKEY, OTHER_RKEY = "3aaaaaaaaaaaa", "3bbbbbbbbbbbb"
 STUB, OTHER_STUB = f"{POST}/{RKEY}", f"{POST}/{OTHER_RKEY}"
 FAST, SLOW = "https://fast.test", "https://slow.test"
 HOUR = 3600.0
+
+pytestmark = ON_SQLITE
 
 
 def dids(name: str, count: int) -> list[Did]:
