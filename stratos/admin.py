@@ -12,12 +12,11 @@ from typing import Annotated, Final
 import httpx
 import typer
 from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from stratos.migrate import migrate_all
 from stratos.settings import InvalidSettings, read_environment
 from stratos.storage.ports import DataDirectoryInUse, StorageFault
+from stratos.terminal import as_it_stands, table
 
 admin = typer.Typer(help="Operate a running service.", no_args_is_help=True)
 
@@ -104,7 +103,7 @@ def unenroll(
     did: Did,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove an account for good, with everything that it wrote here."""
+    """Purge an account: remove it for good, with everything that it wrote here."""
     if not yes:
         typer.confirm(f"Delete every private record of {did}? This cannot be undone", abort=True)
     _operator(context).call("unenroll", {"did": did})
@@ -148,11 +147,11 @@ def publisher(
         return
     accounts = status.pop("accounts")
     typer.echo(", ".join(f"{name} {value}" for name, value in status.items()))
-    table = _table("DID", "PDS", "items", "since", "next attempt", "what stands in the way")
+    shown = table("DID", "PDS", "items", "since", "next attempt", "what stands in the way")
     for account in accounts if isinstance(accounts, list) else []:
         cells = (*(account.get(name, "") for name in ("did", "pds", "items", "since", "due")), _obstacle(account))
-        table.add_row(*map(_as_it_stands, cells))
-    Console().print(table)
+        shown.add_row(*map(as_it_stands, cells))
+    Console().print(shown)
 
 
 @admin.command(name="rotate-key")
@@ -160,11 +159,6 @@ def rotate_key(context: typer.Context, did: Did, as_json: AsJson = False) -> Non
     """Give an account a new signing key; the former one is erased, and stays in the account's history of keys."""
     answer = _operator(context).call("rotateSigningKey", {"did": did})
     typer.echo(json.dumps(answer, indent=2) if as_json else f"{did} signs with {answer['signingKey']} from now on")
-
-
-def _as_it_stands(text: object) -> Text:
-    """For a cell: what others say, a PDS for one, is not read as markup, and cannot speak to the terminal."""
-    return Text("".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in str(text)))
 
 
 @admin.command()
@@ -205,14 +199,9 @@ def _print(enrollments: list[dict[str, object]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(enrollments, indent=2))
         return
-    table = _table("DID", "boundaries", "active", "enrolled at")
+    shown = table("DID", "boundaries", "active", "enrolled at")
     for enrollment in enrollments:
         held = enrollment.get("boundaries")
         names = ", ".join(str(name) for name in held) if isinstance(held, list) else ""
-        table.add_row(str(enrollment["did"]), names, str(enrollment.get("active", "")), str(enrollment.get("enrolledAt", "")))
-    Console().print(table)
-
-
-def _table(*headers: str) -> Table:
-    """A table whose cells are broken rather than cut: half a DID is none."""
-    return Table(*(Column(header, overflow="fold") for header in headers))
+        shown.add_row(str(enrollment["did"]), names, str(enrollment.get("active", "")), str(enrollment.get("enrolledAt", "")))
+    Console().print(shown)

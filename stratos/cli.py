@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings
 
 from stratos import __version__
 from stratos.admin import admin
+from stratos.admin_appview import appview as appview_commands
 from stratos.appview import run_appview
 from stratos.assembly import load_keys, open_backend
 from stratos.dev import dev_environment, run_dev
@@ -51,6 +52,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they hold secrets; earlier versions of typer show them unless told not to
 )
+admin.add_typer(appview_commands)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 

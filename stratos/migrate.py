@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from stratos.assembly import open_backend
 from stratos.engine.service import World
 from stratos.settings import ServiceSettings, load
 from stratos.storage.migrate_actors import Migrated, migrate_actors
 from stratos.storage.ports import StorageFault
+from stratos.terminal import counting_bar
 
 STATEMENT_SECONDS: Final = 3_600.0
 """What one statement of a migration may take: here nobody waits for an answer."""
@@ -29,7 +27,6 @@ def migrate_all(environment: Mapping[str, str], *, quiet: bool) -> Migrated:
         found = backend.actors.schemas()
         if found.newer:
             raise StorageFault(f"{found.newer} accounts' stores were written by a newer version of Stratos: use that one")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        with counting_bar(quiet=quiet) as bar:
             task = bar.add_task("stores", total=found.outdated)
             return migrate_actors(backend.actors, progress=lambda done: bar.update(task, completed=done))

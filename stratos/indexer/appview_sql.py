@@ -51,6 +51,15 @@ class AppViewQueries:
     lock_blocked_actor: LiteralString
     postpone_blocked_actor: LiteralString
     unblock_actor: LiteralString
+    block_named_actors: LiteralString
+    select_blocked_actors: LiteralString
+    select_known_actors: LiteralString
+    select_actor_standing: LiteralString
+    select_actor_posts: LiteralString
+    select_stray_boundaries: LiteralString
+    count_actor_posts: LiteralString
+    select_sources: LiteralString
+    delete_actor_boundaries: LiteralString
     select_post_cids: LiteralString
     save_resynced_actor: LiteralString
     adopt_enrollment: LiteralString

@@ -16,10 +16,12 @@ from typing import Final
 from stratos.atproto.syntax import Did, Tid, format_datetime
 from stratos.indexer.appview_db import Connection
 from stratos.indexer.appview_sql import AppViewQueries
+from stratos.indexer.post_row import own_uris
 from stratos.indexer.projection import write_posts
 from stratos.indexer.repo_snapshot import Snapshot
 
 ROWS_PER_STATEMENT: Final = 2_000
+ASKED_FOR: Final = "an operator asked for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class BlockedActor:
     id: int
     seq: int
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedReport:
+    """What an operator is told of a blocked actor; the times are datetime texts."""
+
+    did: Did
+    since: str
+    attempts: int
+    next_attempt: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,21 @@ class BlockedActors:
         """Counts for health and metrics."""
         row = connection.execute(self._queries.select_blocked_summary, {"alarm": alarm_attempts}).fetchone()
         return BlockedSummary(row[0], row[1]) if row else BlockedSummary(0, 0)
+
+    def report(self, connection: Connection) -> list[BlockedReport]:
+        """Every blocked actor, the one that waits the longest first."""
+        rows = connection.execute(self._queries.select_blocked_actors).fetchall()
+        return [BlockedReport(Did(did), *others) for did, *others in rows]
+
+    def ask_for(self, connection: Connection, dids: Collection[Did], now: datetime) -> list[BlockedActor]:
+        """Have these actors fetched anew, whatever their rows show, and their boundaries asked for before the next use.
+
+        The caller holds the lock of the stream's position (`ProjectionWriter.position`), as everybody does who blocks actors.
+        """
+        named = {"dids": sorted(dids), "error": ASKED_FOR, "now": format_datetime(now)}
+        rows = connection.execute(self._queries.block_named_actors, named).fetchall()
+        connection.execute(self._queries.distrust_enrollments, {"everybody": False, "dids": sorted(dids)})
+        return [BlockedActor(Did(did), number, seq, attempts) for did, number, seq, attempts in rows]
 
     def mend(self, connection: Connection, actor: BlockedActor, snapshot: Snapshot, enrolled_at: str, now: datetime) -> Mending:
         """Replace all rows of the actor by the snapshot's and let the stream go on from its rev.
@@ -118,15 +146,18 @@ class BlockedActors:
         return None if row is None else (row[0], None if row[1] is None else Tid(row[1]))
 
     def _replace_posts(self, connection: Connection, snapshot: Snapshot) -> None:
-        rows = connection.execute(self._queries.select_post_cids, {"did": snapshot.did}).fetchall()
-        standing = {uri: (cid, indexed_at) for uri, cid, indexed_at in rows}
+        """What is the actor's by only one of creator and URI is damaged, and written anew or deleted."""
+        rows = connection.execute(self._queries.select_post_cids, own_uris(snapshot.did)).fetchall()
+        standing = {uri: (cid, indexed_at) for uri, creator, cid, indexed_at in rows if creator == snapshot.did}
         posts = [
             replace(post, indexed_at=standing[post.uri][1])
             if post.uri in standing and standing[post.uri][0] == post.cid
             else post
             for post in snapshot.posts
         ]
-        gone = sorted(standing.keys() - {post.uri for post in posts})
+        kept = standing.keys() & {post.uri for post in posts}
+        gone = sorted({row[0] for row in rows} - kept)
+        connection.execute(self._queries.delete_actor_boundaries, own_uris(snapshot.did))
         write_posts(connection, self._queries, upserts=[], deletes=gone)
         for start in range(0, len(posts), ROWS_PER_STATEMENT):
             write_posts(connection, self._queries, upserts=posts[start : start + ROWS_PER_STATEMENT], deletes=[])

@@ -49,6 +49,11 @@ def post_uri(creator: Did, rkey: str) -> str:
     return f"at://{creator}/{POST_COLLECTION}/{rkey}"
 
 
+def own_uris(did: Did) -> dict[str, str]:
+    """Parameters of statements on everything of an actor: the DID, and the range of its URIs, whose end is not in it."""
+    return {"did": did, "first_uri": f"at://{did}/", "end_uri": f"at://{did}0"}
+
+
 def post_row(creator: Did, rkey: str, cid: str, record: Record, indexed_at: str, *, fresh: bool = False) -> PostRow:
     """The rows of a post record; never raises, whatever the record holds.
 

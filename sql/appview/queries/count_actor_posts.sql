@@ -1,0 +1,1 @@
+SELECT creator, count(*) FROM stratos_post WHERE creator = ANY (%(dids)s) GROUP BY creator

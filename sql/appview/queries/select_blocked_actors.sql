@@ -1,0 +1,3 @@
+SELECT did, "blockedAt", attempts, "nextAttempt", error
+FROM stratos_blocked_actor
+ORDER BY "blockedAt", did

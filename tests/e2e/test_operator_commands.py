@@ -1,0 +1,170 @@
+"""`stratos admin` on the AppView's side, upon a real service and a real indexer that go on meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from stratos.indexer.appview_db import AppViewDbConfig
+from tests.e2e.programs import ADMIN_PASSWORD, SYNC_TOKEN, Program, bare_environment, running
+from tests.e2e.test_enrollment import POST, post_of
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+REI, SAKURA, KAORUKO, GHOST = (f"did:web:{name}.example" for name in ("rei", "sakura", "kaoruko", "ghost"))
+WRITERS, EDITORS = "did:web:stratos.test/writers", "did:web:stratos.test/editors"
+COLUMNS = 'uri, cid, rkey, creator, text, "replyRoot", "replyParent", embed, facets, langs, labels, tags, "createdAt"'
+
+
+@dataclass
+class System:
+    """A service, an indexer that follows it, and a shell beside them."""
+
+    folder: Path
+    service: Program
+    config: AppViewDbConfig
+    environment: dict[str, str] = field(repr=False)
+
+    def admin(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `stratos admin`."""
+        return subprocess.run(
+            [sys.executable, "-m", "stratos.cli", "admin", *arguments],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+
+    def told(self, *arguments: str, status: int = 0) -> dict[str, object]:
+        """What a command prints as JSON."""
+        done = self.admin(*arguments, "--json")
+        assert done.returncode == status, done.stdout + done.stderr
+        answer = json.loads(done.stdout)
+        return answer if isinstance(answer, dict) else {"items": answer}
+
+    def enroll(self, did: str, *boundaries: str) -> None:
+        self._post("zone.stratos.admin.enroll", {"did": did, "boundaries": boundaries}, ADMIN_PASSWORD)
+
+    def write(self, did: str, text: str) -> str:
+        """A post to the writers; its URI."""
+        return str(
+            self._post("zone.stratos.repo.createRecord", {"repo": did, "collection": POST, "record": post_of(text)}, did)["uri"]
+        )
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
+        """Run a statement in the AppView's schema."""
+        options = f"-c search_path={self.config.schema}"
+        with psycopg.connect(self.config.url, options=options, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def rows(self, did: str) -> list[tuple[object, ...]]:
+        """Everything of an account but when it was indexed."""
+        held = "ARRAY(SELECT (boundary, b.creator) FROM stratos_post_boundary b WHERE b.uri = p.uri ORDER BY 1)"
+        return self.sql(f"SELECT {COLUMNS}, {held} FROM stratos_post p WHERE uri LIKE %s ORDER BY uri", f"at://{did}/%")  # noqa: S608
+
+    def _post(self, method: str, body: Mapping[str, object], bearer: str) -> dict[str, object]:
+        url = f"{self.service.service}/xrpc/{method}"
+        answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {bearer}"}).raise_for_status().json()
+        assert isinstance(answer, dict)
+        return answer
+
+    @contextmanager
+    def busy(self, *dids: str) -> Iterator[None]:
+        """These accounts write one post after the other during the block, at least one each."""
+        done, begun = threading.Event(), threading.Barrier(len(dids) + 1)
+
+        def work(did: str) -> None:
+            self.write(did, "first of many")
+            begun.wait(30)
+            while not done.wait(0.02):
+                self.write(did, "one of many")
+
+        threads = [threading.Thread(target=work, args=(did,)) for did in dids]
+        for thread in threads:
+            thread.start()
+        begun.wait(30)
+        try:
+            yield
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+
+
+@pytest.fixture
+def system(tmp_path: Path, appview_db_config: AppViewDbConfig) -> Iterator[System]:
+    (tmp_path / "index").mkdir()
+    with running("serve", tmp_path, {"STRATOS_WRITE_RATE_MAX_WRITES": "100000"}) as service:
+        settings = {
+            "BSKY_DB_POSTGRES_URL": appview_db_config.url,
+            "BSKY_DB_POSTGRES_SCHEMA": appview_db_config.schema,
+            "STRATOS_SERVICE_URL": service.service,
+            "STRATOS_SYNC_TOKEN": SYNC_TOKEN,
+        }
+        with running("index", tmp_path / "index", settings) as indexer:
+            environment = {
+                **bare_environment(settings),
+                "STRATOS_PUBLIC_URL": service.service,
+                "HEALTH_PORT": str(indexer.indexer_port),
+                "COLUMNS": "250",
+            }
+            yield System(tmp_path, service, appview_db_config, environment)
+
+
+def found(answer: Mapping[str, object]) -> set[tuple[str, str, str | None]]:
+    differences = answer["differences"]
+    assert isinstance(differences, list)
+    return {(item["did"], item["kind"], item["uri"]) for item in differences}
+
+
+def test_verify_finds_exactly_what_was_damaged_and_repair_mends_it_while_posts_keep_coming(system: System) -> None:
+    system.enroll(REI, "writers", "editors")
+    system.enroll(SAKURA, "writers")
+    system.enroll(KAORUKO, "editors")
+    edited, deleted, hidden, shown, changed, stolen = (system.write(REI, f"post {number}") for number in range(6))
+    with system.busy(SAKURA):
+        assert system.told("verify") == {"verified": 3, "differences": [], "marked": []}
+        before = system.rows(REI)
+        system.sql("UPDATE stratos_post SET text = 'forged' WHERE uri = %s", edited)
+        system.sql("DELETE FROM stratos_post WHERE uri = %s", deleted)
+        system.sql("DELETE FROM stratos_post_boundary WHERE uri = %s", hidden)
+        system.sql(
+            'INSERT INTO stratos_post_boundary SELECT uri, %s, creator, "sortAt" FROM stratos_post WHERE uri = %s', EDITORS, shown
+        )
+        system.sql("UPDATE stratos_post SET cid = 'bafyforged' WHERE uri = %s", changed)
+        system.sql("UPDATE stratos_post SET creator = %s WHERE uri = %s", GHOST, stolen)
+        surplus = f"at://{REI}/{POST}/3zzzzzzzzzzzz"
+        system.sql(
+            "INSERT INTO stratos_post (uri, rkey, creator, text) VALUES (%s, '3zzzzzzzzzzzz', %s, 'no such post')", surplus, REI
+        )
+        system.sql("UPDATE stratos_enrollment SET boundaries = %s WHERE did = %s", json.dumps([WRITERS]), KAORUKO)
+        damage = {
+            (REI, "different", edited),
+            (REI, "missing", deleted),
+            (REI, "boundaries", hidden),
+            (REI, "boundaries", shown),
+            (REI, "different", changed),
+            (REI, "different", stolen),
+            (REI, "boundaries", stolen),
+            (REI, "surplus", surplus),
+            (KAORUKO, "enrollment", None),
+        }  # fmt: skip
+        assert found(system.told("verify", REI, SAKURA, KAORUKO, status=1)) == damage
+        assert found(system.told("verify", SAKURA)) == set()
+        mending = system.told("verify", REI, SAKURA, KAORUKO, "--repair", status=1)
+        assert (found(mending), mending["marked"]) == (damage, [KAORUKO, REI])
+        assert system.told("reindex", REI, "--wait") == {"reindexed": [REI]}
+        assert system.told("verify", REI, SAKURA, KAORUKO) == {"verified": 3, "differences": [], "marked": []}
+    assert system.rows(REI) == before
+    printed = system.admin("verify")
+    assert (printed.returncode, "3 accounts compared, 0 differences" in printed.stdout) == (0, True), (
+        printed.stdout + printed.stderr
+    )
