@@ -29,10 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Where the service is, and the password that opens its admin methods."""
+    """Where the service is, and the password that opens its admin methods; commands that use others need none."""
 
     service: str
-    password: str
+    password: str | None
 
     def call(self, method: str, body: dict[str, object]) -> dict[str, object]:
         """Call an admin procedure; ends the command with the service's own words where it refuses."""
@@ -61,7 +61,7 @@ class Operator:
                 f"{self.service.rstrip('/')}/xrpc/{nsid}",
                 json=body,
                 params=parameters,
-                auth=("admin", self.password),
+                auth=("admin", self.password or ""),
                 timeout=REQUEST_SECONDS,
             )
         except httpx.TransportError as error:
@@ -77,12 +77,17 @@ class Operator:
 def connect(
     context: typer.Context,
     password: Annotated[
-        str | None, typer.Option(envvar="STRATOS_ADMIN_PASSWORD", help="The service's admin password; `migrate` needs none.")
+        str | None,
+        typer.Option(
+            envvar="STRATOS_ADMIN_PASSWORD", help="The service's admin password, for enroll to rotate-key.", show_default=False
+        ),
     ] = None,
-    service: Annotated[str, typer.Option(envvar="STRATOS_PUBLIC_URL", help="The service.")] = "http://localhost:3100",
+    service: Annotated[
+        str, typer.Option(envvar=["STRATOS_PUBLIC_URL", "STRATOS_SERVICE_URL"], help="The service.")
+    ] = "http://localhost:3100",
 ) -> None:
     """Remember where to send the command."""
-    context.obj = None if password is None else Operator(service, password)
+    context.obj = Operator(service, password)
 
 
 @admin.command()
@@ -189,10 +194,18 @@ def _obstacle(account: dict[str, object]) -> str:
 
 
 def _operator(context: typer.Context) -> Operator:
-    operator = context.obj
-    if not isinstance(operator, Operator):
+    operator = context.find_object(Operator)
+    if operator is None or operator.password is None:
         raise typer.BadParameter("needed: --password, or STRATOS_ADMIN_PASSWORD")
     return operator
+
+
+def service_of(context: typer.Context) -> str:
+    """The service's address."""
+    operator = context.find_object(Operator)
+    if operator is None:
+        raise typer.BadParameter("needed: --service")
+    return operator.service
 
 
 def _print(enrollments: list[dict[str, object]], as_json: bool) -> None:

@@ -6,87 +6,33 @@ They read the indexer's settings and may run while it runs: what they want chang
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import Annotated, Final
 
-import httpx
-import psycopg
 import trio
 import typer
 from rich.console import Console
 
+from stratos.admin import AsJson
+from stratos.appview_side import AppViewSide, run_beside
 from stratos.atproto.syntax import Did, InvalidSyntax, parse_did
 from stratos.indexer.actor_rows import Difference, Kind
-from stratos.indexer.appview_db import AppViewDatabase, AppViewDbConfig, Connection, DatabaseUnavailable, describe_refusal
-from stratos.indexer.appview_sql import AppViewSql
-from stratos.indexer.blocked_actors import BlockedActor, BlockedActors, Mending
-from stratos.indexer.projection import ProjectionWriter
-from stratos.indexer.service_client import ServiceClient, ServiceConfig, ServiceFault
+from stratos.indexer.appview_db import Connection
+from stratos.indexer.blocked_actors import Mending
 from stratos.indexer.verification import Verifier
-from stratos.resources import sql_directory
-from stratos.settings import IndexerSettings, InvalidSettings, load, read_environment
-from stratos.terminal import as_it_stands, counting_bar, table
+from stratos.terminal import as_it_stands, counting_bar, give_up, table
 
-appview = typer.Typer()
+appview_commands = typer.Typer()
 
-CONNECTIONS: Final = 2
-"""To the AppView's database: one is used at a time, another may be on its way out."""
-STATEMENT_SECONDS: Final = 600.0
-"""What one statement may take: the accounts of all posts are read, and nobody waits for an answer."""
 WAIT_POLL_SECONDS: Final = 0.5
 NOT_TO_BE_MENDED: Final = frozenset({Kind.UNVERIFIED, Kind.REPOSITORY})
 """Fetching once more would bring nothing that is known to be better."""
 
-T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-
-@dataclass(frozen=True, slots=True)
-class AppViewSide:
-    """The AppView's database and the service that it follows."""
-
-    database: AppViewDatabase
-    service: ServiceClient
-    actors: BlockedActors
-    writer: ProjectionWriter
-
-    async def ask_for(self, dids: Collection[Did]) -> list[BlockedActor]:
-        """Have the indexer fetch these anew, all in one transaction. Raises DatabaseUnavailable."""
-
-        def work(connection: Connection) -> list[BlockedActor]:
-            now = _now()
-            self.writer.position(connection, now)  # locks: the projector sees these blocks with its next batch
-            return self.actors.ask_for(connection, dids, now)
-
-        return await self.database.run(work)
-
-    async def known(self) -> set[Did]:
-        """Whoever has rows. Raises DatabaseUnavailable."""
-        rows = await self.database.run(
-            lambda connection: connection.execute(self.database.queries.select_known_actors).fetchall()
-        )
-        return {Did(did) for (did,) in rows}
-
-    async def listed(self) -> set[Did]:
-        """Whose repositories the service lists as active. Raises ServiceFault."""
-        found: set[Did] = set()
-        cursor: str | None = None
-        while True:
-            page = await self.service.repos(cursor)
-            found |= {repo.did for repo in page.repos if repo.active}
-            if page.cursor is None or page.cursor == cursor:
-                return found
-            cursor = page.cursor
-
-
-@appview.command()
+@appview_commands.command()
 def blocked(as_json: AsJson = False) -> None:
     """Show which accounts wait for being fetched anew, since when, and why they have not been yet."""
 
@@ -100,10 +46,10 @@ def blocked(as_json: AsJson = False) -> None:
             shown.add_row(*map(as_it_stands, (report.did, report.since, report.attempts, report.next_attempt, report.reason)))
         Console().print(shown)
 
-    _run(work)
+    run_beside(work)
 
 
-@appview.command()
+@appview_commands.command()
 def reindex(
     dids: Annotated[list[str] | None, typer.Argument(help="The accounts' DIDs.")] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Everybody whom the service lists or who has rows.")] = False,
@@ -124,10 +70,10 @@ def reindex(
         else:
             typer.echo(f"{len(asked)} accounts {'are fetched anew' if wait else 'will be fetched anew by the indexer'}")
 
-    _run(work)
+    run_beside(work)
 
 
-@appview.command()
+@appview_commands.command()
 def verify(
     dids: Annotated[list[str] | None, typer.Argument(help="The accounts' DIDs; none: everybody.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Have the indexer fetch anew whoever differs.")] = False,
@@ -140,7 +86,7 @@ def verify(
 
     async def work(side: AppViewSide) -> bool:
         chosen = sorted(_named(dids) or await side.known() | await side.listed())
-        verifier = Verifier(side.database, side.service, clock=_now)
+        verifier = Verifier(side.database, side.service, clock=side.clock)
         found: list[Difference] = []
         with counting_bar(quiet=as_json) as bar:
             for did in bar.track(chosen, description="accounts"):
@@ -155,11 +101,11 @@ def verify(
             _print_differences(found, len(chosen), len(mended) if repair else None)
         return not found
 
-    if not _run(work):
+    if not run_beside(work):
         sys.exit(1)
 
 
-@appview.command()
+@appview_commands.command()
 def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it they are only listed.")] = False,
     as_json: AsJson = False,
@@ -169,7 +115,7 @@ def prune(
     async def work(side: AppViewSide) -> None:
         known, listed = await side.known(), await side.listed()
         if known and not listed:
-            _give_up(f"{side.service.url} lists no account at all: is STRATOS_SERVICE_URL right? Nothing is deleted")
+            give_up(f"{side.service.url} lists no account at all: is STRATOS_SERVICE_URL right? Nothing is deleted")
         gone = known - listed
         posts = await side.database.run(partial(_count_posts, side, gone))
         pruned = await _prune(side, gone) if yes else []
@@ -183,7 +129,7 @@ def prune(
         Console().print(shown)
         typer.echo(f"{len(pruned)} deleted" if yes else f"{len(gone)} would be deleted: --yes does it")
 
-    _run(work)
+    run_beside(work)
 
 
 async def _wait(side: AppViewSide, dids: Collection[Did], *, quiet: bool) -> None:
@@ -229,53 +175,3 @@ def _named(dids: Sequence[str] | None) -> set[Did]:
         return {parse_did(did) for did in dids or ()}
     except InvalidSyntax as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-@asynccontextmanager
-async def _opened(settings: IndexerSettings) -> AsyncIterator[AppViewSide]:
-    """Both sides for the block. The schema is left as it is: bringing it up to date is the indexer's business."""
-    url = settings.service_urls[0]
-    config = AppViewDbConfig(
-        settings.postgres_url.get_secret_value(),
-        settings.postgres_schema,
-        CONNECTIONS,
-        statement_timeout=STATEMENT_SECONDS,
-        application_name="stratos admin",
-    )
-    database = AppViewDatabase(config, AppViewSql.load(sql_directory() / "appview"))
-    database.open()
-    try:
-        async with httpx.AsyncClient() as http:
-            service = ServiceClient(ServiceConfig(url, settings.sync_token.get_secret_value()), http)
-            actors = BlockedActors(database.queries, service_url=url)
-            yield AppViewSide(database, service, actors, ProjectionWriter(database.queries, source=url, service_url=url))
-    finally:
-        database.close()
-
-
-def _run(work: Callable[[AppViewSide], Awaitable[T]]) -> T:
-    """Run a command; where it cannot be done it ends with status 1 and says what to look at."""
-
-    async def with_both_sides(settings: IndexerSettings) -> T:
-        async with _opened(settings) as side:
-            return await work(side)
-
-    try:
-        return trio.run(with_both_sides, load(IndexerSettings, read_environment(os.environ, Path.cwd())))
-    except InvalidSettings as error:
-        _give_up(f"{error}\nThese are the indexer's settings: run the command in its environment")
-    except DatabaseUnavailable as error:
-        _give_up(f"The AppView's database (BSKY_DB_POSTGRES_URL, BSKY_DB_POSTGRES_SCHEMA): {error}")
-    except psycopg.Error as error:
-        _give_up(f"The AppView's database refuses: {describe_refusal(error)}")
-    except ServiceFault as error:
-        _give_up(f"The service (STRATOS_SERVICE_URL, STRATOS_SYNC_TOKEN): {error}")
-
-
-def _give_up(text: str) -> NoReturn:
-    typer.echo(text, err=True)
-    sys.exit(1)

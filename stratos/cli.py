@@ -17,7 +17,10 @@ from pydantic_settings import BaseSettings
 
 from stratos import __version__
 from stratos.admin import admin
-from stratos.admin_appview import appview as appview_commands
+from stratos.admin_appview import appview_commands
+from stratos.admin_export import export_commands
+from stratos.admin_lag import lag_commands
+from stratos.admin_log import log_commands
 from stratos.appview import run_appview
 from stratos.assembly import load_keys, open_backend
 from stratos.dev import dev_environment, run_dev
@@ -52,7 +55,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they hold secrets; earlier versions of typer show them unless told not to
 )
-admin.add_typer(appview_commands)
+for commands in (appview_commands, lag_commands, export_commands, log_commands):
+    admin.add_typer(commands)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from typing import NoReturn
+
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -31,3 +35,9 @@ def counting_bar(*, quiet: bool) -> Progress:
 def bar(*columns: ProgressColumn, quiet: bool) -> Progress:
     """A bar on standard error, so that what is printed can be piped."""
     return Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True), disable=quiet)
+
+
+def give_up(text: str) -> NoReturn:
+    """End the process with status 1 and say why on standard error."""
+    typer.echo(text, err=True)
+    sys.exit(1)

@@ -26,7 +26,13 @@ VAGUE_NAMES: Final = {"util", "utils", "helper", "helpers", "common", "misc", "m
 
 # Where the world comes in: the composition roots, and the one value that hands the world to everything else.
 READS_THE_CLOCK: Final = {"stratos/engine/service.py"}
-READS_THE_ENVIRONMENT: Final = {"stratos/admin.py", "stratos/cli.py", "stratos/dev.py", "stratos/keys.py"}
+READS_THE_ENVIRONMENT: Final = {
+    "stratos/admin.py",
+    "stratos/appview_side.py",
+    "stratos/cli.py",
+    "stratos/dev.py",
+    "stratos/keys.py",
+}
 FROM_THE_WORLD: Final = re.compile(
     r"\btime\.(?:sleep|time|time_ns)\(|\bdatetime\.(?:now|utcnow|today)\(|\brandom\.(?!Random\b|SystemRandom\b)[a-z]+\(|\buuid[14]\("
 )

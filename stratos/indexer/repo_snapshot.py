@@ -31,11 +31,33 @@ class Snapshot:
     posts: tuple[PostRow, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedRepo:
+    """A repository that is what its owner signed: its rev, and path and CID of every record."""
+
+    rev: Tid
+    records: tuple[tuple[str, Cid], ...]
+
+
 def read_snapshot(did: Did, repo: RepoBlocks, keys: Sequence[SigningKeyPeriod], indexed_at: str) -> Snapshot:
-    """Check a repository and read its posts; hashes of the blocks were checked when they arrived.
+    """Check a repository as `check_repo` does and read its posts, each of which must be canonical DAG-CBOR.
+
+    Raises InvalidSnapshot.
+    """
+    checked = check_repo(did, repo, keys)
+    posts: list[PostRow] = []
+    for path, cid in checked.records:
+        collection, _, rkey = path.partition("/")
+        if collection == POST_COLLECTION:
+            posts.append(_post(did, rkey, cid, _block(repo, cid, path), indexed_at))
+    return Snapshot(did, checked.rev, tuple(posts))
+
+
+def check_repo(did: Did, repo: RepoBlocks, keys: Sequence[SigningKeyPeriod]) -> CheckedRepo:
+    """Check a whole repository; hashes of the blocks were checked when they arrived.
 
     Checked: the commit is version 3, of this DID and signed with the one of its `keys` that signed at its rev; the tree is
-    canonical and complete; every post is there and is canonical DAG-CBOR. Raises InvalidSnapshot.
+    canonical and complete; every record is there. Raises InvalidSnapshot.
     """
     try:
         commit = SignedCommit.decode(_block(repo, repo.root, "the commit"))
@@ -44,15 +66,12 @@ def read_snapshot(did: Did, repo: RepoBlocks, keys: Sequence[SigningKeyPeriod], 
         signing_key = key_of_commit(keys, commit.rev)
         if signing_key is None or not commit.verify(VerifyingKey.from_did_key(signing_key)):
             raise InvalidSnapshot(f"the commit {commit.cid} of {commit.rev} is not signed with {signing_key}")
-        posts: list[PostRow] = []
-        for path, cid in checked_entries(commit.data, MappingSource(repo.blocks)):
-            collection, _, rkey = path.partition("/")
-            block = _block(repo, cid, path)
-            if collection == POST_COLLECTION:
-                posts.append(_post(did, rkey, cid, block, indexed_at))
+        records = tuple(checked_entries(commit.data, MappingSource(repo.blocks)))
     except (InvalidCommit, InvalidKey, InvalidMst, MissingBlock) as error:
         raise InvalidSnapshot(str(error)) from error
-    return Snapshot(did, commit.rev, tuple(posts))
+    for path, cid in records:
+        _block(repo, cid, path)
+    return CheckedRepo(commit.rev, records)
 
 
 def _post(did: Did, rkey: str, cid: Cid, block: bytes, indexed_at: str) -> PostRow:

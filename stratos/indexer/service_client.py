@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,8 +127,11 @@ class ServiceClient:
             raise ServiceFault("listRepos has no list of repositories")
         return RepoPage(tuple(_listed(item) for item in repos), following if isinstance(following, str) else None)
 
-    async def repo(self, did: Did) -> RepoBlocks | None:
-        """The whole repository of an account; None where it has none. Raises ServiceFault."""
+    async def repo(self, did: Did, copy: Callable[[bytes], object] | None = None) -> RepoBlocks | None:
+        """The whole repository of an account; None where it has none. Raises ServiceFault.
+
+        `copy` is given the CAR file's bytes as they arrive; what it raises is raised here.
+        """
         decoder = CarDecoder()
         blocks: dict[Cid, bytes] = {}
         size = 0
@@ -139,6 +142,8 @@ class ServiceClient:
             if size > self._config.max_repo_bytes:
                 raise ServiceFault(f"the repository of {did} is larger than {self._config.max_repo_bytes} bytes")
             blocks.update(decoder.feed(chunk))
+            if copy is not None:
+                copy(chunk)
 
         try:
             with trio.fail_after(self._config.repo_timeout):

@@ -32,6 +32,7 @@ class System:
 
     folder: Path
     service: Program
+    indexer: Program
     config: AppViewDbConfig
     environment: dict[str, str] = field(repr=False)
 
@@ -69,6 +70,15 @@ class System:
         """Everything of an account but when it was indexed."""
         held = "ARRAY(SELECT (boundary, b.creator) FROM stratos_post_boundary b WHERE b.uri = p.uri ORDER BY 1)"
         return self.sql(f"SELECT {COLUMNS}, {held} FROM stratos_post p WHERE uri LIKE %s ORDER BY uri", f"at://{did}/%")  # noqa: S608
+
+    def blocked_after_an_attempt(self) -> dict[str, object]:
+        """The one blocked account, as soon as the indexer has tried to mend it."""
+        while True:  # another process's work can only be looked at again; the test's time limit ends this
+            items = self.told("blocked")["items"]
+            assert isinstance(items, list)
+            (item,) = items
+            if item["attempts"]:
+                return dict(item)
 
     def _post(self, method: str, body: Mapping[str, object], bearer: str) -> dict[str, object]:
         url = f"{self.service.service}/xrpc/{method}"
@@ -116,7 +126,7 @@ def system(tmp_path: Path, appview_db_config: AppViewDbConfig) -> Iterator[Syste
                 "HEALTH_PORT": str(indexer.indexer_port),
                 "COLUMNS": "250",
             }
-            yield System(tmp_path, service, appview_db_config, environment)
+            yield System(tmp_path, service, indexer, appview_db_config, environment)
 
 
 def found(answer: Mapping[str, object]) -> set[tuple[str, str, str | None]]:
@@ -168,3 +178,113 @@ def test_verify_finds_exactly_what_was_damaged_and_repair_mends_it_while_posts_k
     assert (printed.returncode, "3 accounts compared, 0 differences" in printed.stdout) == (0, True), (
         printed.stdout + printed.stderr
     )
+
+
+def test_reindex_of_all_mends_what_nobody_reported_while_posts_keep_coming(system: System) -> None:
+    for did in (REI, SAKURA, KAORUKO):
+        system.enroll(did, "writers")
+        system.write(did, "the first")
+    assert system.told("verify")["differences"] == []
+    before = system.rows(REI)
+    with system.busy(SAKURA):
+        system.sql("UPDATE stratos_post SET text = 'forged' WHERE creator = %s", REI)
+        system.sql("DELETE FROM stratos_enrollment WHERE did = %s", KAORUKO)
+        system.sql("DELETE FROM stratos_sync_cursor WHERE did = %s", KAORUKO)
+        system.sql("DELETE FROM stratos_post WHERE creator = %s", KAORUKO)
+        assert system.told("reindex", "--all", "--wait") == {"reindexed": [KAORUKO, REI, SAKURA]}
+        assert system.told("verify") == {"verified": 3, "differences": [], "marked": []}
+    assert system.rows(REI) == before
+    assert len(system.rows(KAORUKO)) == 1
+
+
+def test_a_position_that_is_not_the_repository_s_is_found_and_repaired(system: System) -> None:
+    for did in (REI, SAKURA):
+        system.enroll(did, "writers")
+        system.write(did, "the first")
+    assert system.told("verify")["differences"] == []
+    system.sql("UPDATE stratos_sync_cursor SET rev = '3zzzzzzzzzzz2' WHERE did = %s", REI)
+    assert found(system.told("verify", "--repair", status=1)) == {(REI, "ahead", None)}
+    system.told("reindex", REI, "--wait")
+    assert system.told("verify")["differences"] == []
+
+
+def test_who_is_blocked_is_shown_with_the_reason_and_mended_when_the_service_is_back(system: System) -> None:
+    system.enroll(REI, "writers")
+    system.write(REI, "the first")
+    assert system.told("verify")["differences"] == []
+    assert system.service.stop() == 0
+    assert system.told("reindex", REI) == {"marked": [REI]}
+    waiting = system.blocked_after_an_attempt()
+    assert (waiting["did"], str(waiting["since"]) < str(waiting["next_attempt"])) == (REI, True)
+    assert "zone.stratos.enrollment.status" in str(waiting["reason"])
+    shown = system.admin("blocked")
+    assert shown.returncode == 0
+    assert REI in shown.stdout
+    assert "zone.stratos.enrollment.status" in shown.stdout
+    refused = system.admin("verify", REI)
+    assert refused.returncode == 1
+    assert "unverified" in refused.stdout
+    with running("serve", system.folder, service_port=system.service.port):
+        assert system.told("reindex", REI, "--wait") == {"reindexed": [REI]}
+        assert system.told("blocked")["items"] == []
+
+
+def test_prune_deletes_whom_the_service_does_not_list_only_when_told_to(system: System) -> None:
+    system.enroll(REI, "writers")
+    system.write(REI, "stays")
+    assert system.told("verify")["differences"] == []
+    system.sql(
+        "INSERT INTO stratos_post (uri, rkey, creator) VALUES (%s, '3zzzzzzzzzzzz', %s)",
+        f"at://{GHOST}/{POST}/3zzzzzzzzzzzz",
+        GHOST,
+    )
+    system.sql("INSERT INTO stratos_enrollment (did) VALUES (%s)", GHOST)
+    assert found(system.told("verify", status=1)) == {(GHOST, "surplus", None)}
+    listed = [{"did": GHOST, "posts": 1}]
+    assert system.told("prune") == {"unlisted": listed, "pruned": []}
+    assert len(system.rows(GHOST)) == 1
+    assert system.told("prune", "--yes") == {"unlisted": listed, "pruned": [GHOST]}
+    assert system.rows(GHOST) == []
+    assert system.sql("SELECT did FROM stratos_enrollment") == [(REI,)]
+    assert len(system.rows(REI)) == 1
+
+
+def test_lag_names_position_and_head_of_the_source(system: System) -> None:
+    system.enroll(REI, "writers")
+    system.write(REI, "the first")
+    assert system.told("verify")["differences"] == []
+    items = system.told("lag")["items"]
+    assert isinstance(items, list)
+    (source,) = items
+    assert source["source"] == system.service.service
+    assert source["position"] == source["head"] > 0
+    assert (source["behind_seconds"], source["connected"], source["blocked"]) == (0, True, 0)
+    assert source["half_within"] <= source["nearly_all_within"] <= 10
+    assert system.indexer.stop() == 0
+    system.write(REI, "nobody indexes it")
+    unasked = system.admin("lag", "--json")
+    assert f"{system.indexer.indexer}/metrics" in unasked.stderr
+    (source,) = json.loads(unasked.stdout)
+    assert source["behind_seconds"] > 0
+    assert (source["connected"], source["half_within"]) == (None, None)
+
+
+def test_a_command_in_the_wrong_place_says_what_it_needs(tmp_path: Path, postgres_url: str) -> None:
+    settings = {
+        "BSKY_DB_POSTGRES_URL": postgres_url,
+        "BSKY_DB_POSTGRES_SCHEMA": "nobody_has_indexed_here",
+        "STRATOS_SERVICE_URL": "http://127.0.0.1:9",
+        "STRATOS_SYNC_TOKEN": SYNC_TOKEN,
+    }
+
+    def told(command: str, environment: Mapping[str, str]) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "stratos.cli", "admin", command],
+            cwd=tmp_path, env=bare_environment(environment), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "BSKY_DB_POSTGRES_URL: is required" in told("blocked", {})
+    assert "BSKY_DB_POSTGRES_SCHEMA" in told("blocked", settings)
