@@ -62,7 +62,11 @@ def reindex(
         raise typer.BadParameter("needed: either DIDs or --all")
 
     async def work(side: AppViewSide) -> None:
-        asked = await side.ask_for(await side.known() | await side.listed() if everybody else named)
+        known = await side.known()
+        for did in named - known:
+            if await side.service.status(did) is None:
+                give_up(f"{did} has no rows here and is not active at {side.service.url}. Nothing was marked")
+        asked = await side.ask_for(known | await side.listed() if everybody else named)
         if wait:
             await _wait(side, {actor.did for actor in asked}, quiet=as_json)
         if as_json:

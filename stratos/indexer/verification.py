@@ -21,12 +21,14 @@ from stratos.indexer.service_client import ServiceClient, ServiceFault
 class Patience:
     """How long differences are put down to what is under way. Durations are seconds.
 
-    `attempts`: how often a repository is fetched at most; `catch_up`: how long rows may be behind what was fetched; `poll`: time
-    between two looks at the rows; `pause`: time before what may pass is asked for again.
+    `attempts`: how often a repository is fetched at most; `catch_up`: how long rows may be behind what was fetched, or blocked;
+    `hurried`: the same once somebody's have been for so long; `poll`: time between two looks at the rows; `pause`: time before
+    what may pass is asked for again.
     """
 
     attempts: int = 5
     catch_up: float = 10.0
+    hurried: float = 1.0
     poll: float = 0.05
     pause: float = 0.5
 
@@ -55,6 +57,7 @@ class Verifier:
         self._service = service
         self._clock = clock
         self._patience = patience
+        self._catch_up = patience.catch_up
 
     async def verify(self, did: Did) -> Sequence[Difference]:
         """How the actor's rows differ from its repository at the same rev; empty where they agree.
@@ -102,12 +105,14 @@ class Verifier:
         return _Fetched(await trio.to_thread.run_sync(read), boundaries)
 
     async def _rows_at(self, did: Did, rev: Tid) -> ActorRows:
-        """The rows as soon as they show this rev or a later one, or cannot; as they stand when that takes too long."""
+        """The rows as soon as they show this rev or a later one; as they stand when that takes too long."""
         rows = await self._rows(did)
-        with trio.move_on_after(self._patience.catch_up):
-            while rows.blocked is None and (rows.rev is None or rows.rev < rev):
+        with trio.move_on_after(self._catch_up) as waiting:
+            while rows.blocked is not None or rows.rev is None or rows.rev < rev:
                 await trio.sleep(self._patience.poll)
                 rows = await self._rows(did)
+        if waiting.cancelled_caught:
+            self._catch_up = self._patience.hurried
         return rows
 
     async def _rows(self, did: Did) -> ActorRows:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +20,8 @@ import pytest
 from stratos.indexer.appview_db import AppViewDbConfig
 from tests.e2e.programs import ADMIN_PASSWORD, SYNC_TOKEN, Program, bare_environment, running
 from tests.e2e.test_enrollment import POST, post_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -42,6 +46,16 @@ class System:
             [sys.executable, "-m", "stratos.cli", "admin", *arguments],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
+
+    def shell(self, script: str, status: int = 0) -> str:
+        """Run a block of the page as it stands; what it prints."""
+        environment = {**self.environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ACCOUNT": REI}
+        done = subprocess.run(
+            ["bash", "-euc", script],
+            cwd=self.folder, env=environment, capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
 
     def told(self, *arguments: str, status: int = 0) -> dict[str, object]:
         """What a command prints as JSON."""
@@ -202,6 +216,9 @@ def test_a_position_that_is_not_the_repository_s_is_found_and_repaired(system: S
         system.enroll(did, "writers")
         system.write(did, "the first")
     assert system.told("verify")["differences"] == []
+    mistyped = system.admin("reindex", REI, GHOST)
+    assert (mistyped.returncode, "Nothing was marked" in mistyped.stderr) == (1, True)
+    assert system.told("blocked")["items"] == []
     system.sql("UPDATE stratos_sync_cursor SET rev = '3zzzzzzzzzzz2' WHERE did = %s", REI)
     assert found(system.told("verify", "--repair", status=1)) == {(REI, "ahead", None)}
     system.told("reindex", REI, "--wait")
@@ -288,3 +305,19 @@ def test_a_command_in_the_wrong_place_says_what_it_needs(tmp_path: Path, postgre
 
     assert "BSKY_DB_POSTGRES_URL: is required" in told("blocked", {})
     assert "BSKY_DB_POSTGRES_SCHEMA" in told("blocked", settings)
+
+
+def test_the_page_for_operators_shows_and_mends_what_is_wrong(system: System) -> None:
+    section = PAGE.split("## When the AppView is wrong\n", 1)[1].split("\n## ", 1)[0]
+    look, mend, reindex, service_side = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    system.enroll(REI, "writers")
+    uri = system.write(REI, "the first")
+    system.shell(look)
+    system.sql("UPDATE stratos_post SET text = 'forged' WHERE uri = %s", uri)
+    system.shell(look, status=1)
+    assert f" {uri} " in system.shell(mend)
+    assert system.told("verify")["differences"] == []
+    system.sql("UPDATE stratos_post SET text = 'forged' WHERE uri = %s", uri)
+    system.shell(reindex)
+    assert system.told("verify")["differences"] == []
+    assert "account.car: 1 records" in system.shell(service_side)
