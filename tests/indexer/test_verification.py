@@ -2,62 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from stratos.indexer.actor_rows import Difference, Kind
-from stratos.indexer.appview_db import AppViewDatabase
+from stratos.indexer.appview_db import AppViewDatabase, AppViewDbConfig, Connection, T
+from stratos.indexer.appview_sql import AppViewSql
 from stratos.indexer.service_client import ServiceClient, ServiceConfig
-from stratos.indexer.verification import DEFAULT_PATIENCE, Verifier
-from tests.indexer.rows import apply
+from stratos.indexer.verification import Patience, Verifier
+from tests.indexer.rows import NOW, apply
 from tests.indexer.stratos_model import SERVICE_URL, SYNC_TOKEN, ModelService, post
-from tests.indexer.test_indexer import ANN, BOB, indexing, key, service, virtual_now
+from tests.indexer.test_indexer import ANN, BOB, key, service
 
 __all__ = ["service"]
 
+BRIEF = Patience(catch_up=0.2, hurried=0.05, poll=0.01, pause=0.0)
+"""For what never comes."""
+LONG = Patience(catch_up=60.0, poll=0.01, pause=0.0)
+"""For what comes."""
+
+
+class Watched(AppViewDatabase):
+    """Does something once somebody has looked at the rows."""
+
+    then: Callable[[], object] | None = None
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        result = await super().run(work)
+        if self.then is not None:
+            then, self.then = self.then, None
+            then()
+        return result
+
+
+@pytest.fixture
+def database(appview_db: AppViewDatabase, appview_db_config: AppViewDbConfig, appview_sql: AppViewSql) -> Iterator[Watched]:
+    watched = Watched(appview_db_config, appview_sql)
+    watched.open()
+    yield watched
+    watched.close()
+
 
 @asynccontextmanager
-async def verifying(model: ModelService, database: AppViewDatabase) -> AsyncIterator[Verifier]:
+async def verifying(model: ModelService, database: AppViewDatabase, patience: Patience) -> AsyncIterator[Verifier]:
     async with model.http() as http:
-        yield Verifier(database, ServiceClient(ServiceConfig(SERVICE_URL, SYNC_TOKEN), http), clock=virtual_now)
+        client = ServiceClient(ServiceConfig(SERVICE_URL, SYNC_TOKEN), http)
+        yield Verifier(database, client, clock=lambda: NOW, patience=patience)
 
 
-async def later(seconds: float, model: ModelService, database: AppViewDatabase) -> None:
-    """The stream reaches the rows after a while."""
-    await trio.sleep(seconds)
-    await trio.to_thread.run_sync(partial(apply, database, model.frames()))
+def write_on(model: ModelService, database: AppViewDatabase, times: int) -> None:
+    """So many times, whenever the repository has been fetched, the account writes and the rows follow before they are read."""
+    left = iter(range(times))
+
+    def refuse(method: str) -> None:
+        if method == "zone.stratos.identity.resolveEnrollments" and next(left, None) is not None:
+            model.update(ANN, key(0), post("one more edit", "writers"))
+            apply(database, model.frames())
+
+    model.refuse = refuse
 
 
-async def test_an_account_that_never_stops_writing_is_compared_and_agrees(
-    appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock
+async def test_an_account_that_writes_while_it_is_compared_is_fetched_again(database: Watched, service: ModelService) -> None:
+    apply(database, service.frames())
+    write_on(service, database, times=LONG.attempts - 1)
+    async with verifying(service, database, LONG) as verifier:
+        assert await verifier.verify(ANN) == []
+
+
+async def test_an_account_that_always_writes_while_it_is_compared_is_not_called_verified(
+    database: Watched, service: ModelService
 ) -> None:
-    async with indexing(service, appview_db) as running, verifying(service, appview_db) as verifier:
-        await running.until_in_step()
-        async with trio.open_nursery() as nursery:
-
-            async def write_on() -> None:
-                number = 0
-                while True:
-                    number += 1
-                    service.update(ANN, key(0), post(f"edit {number}", "writers"))
-                    await trio.sleep(0.2)
-
-            nursery.start_soon(write_on)
-            for _ in range(3):
-                assert await verifier.verify(ANN) == []
-            nursery.cancel_scope.cancel()
+    apply(database, service.frames())
+    write_on(service, database, times=1_000)
+    async with verifying(service, database, LONG) as verifier:
+        assert [difference.kind for difference in await verifier.verify(ANN)] == [Kind.UNVERIFIED]
 
 
 @pytest.mark.parametrize("change", ["boundaries", "departure", "post"])
-async def test_what_the_stream_still_carries_is_no_difference(
-    appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock, change: str
-) -> None:
-    apply(appview_db, service.frames())
+async def test_what_the_stream_still_carries_is_no_difference(database: Watched, service: ModelService, change: str) -> None:
+    apply(database, service.frames())
     match change:
         case "boundaries":
             service.enroll(ANN, "editors")
@@ -65,18 +91,36 @@ async def test_what_the_stream_still_carries_is_no_difference(
             service.unenroll(ANN)
         case _:
             service.create(ANN, key(1), post("new", "writers"))
-    async with verifying(service, appview_db) as verifier, trio.open_nursery() as nursery:
-        nursery.start_soon(later, 0.9, service, appview_db)
+    async with verifying(service, database, LONG) as verifier:
+        database.then = lambda: apply(database, service.frames())
+        assert await verifier.verify(ANN) == []
+    assert database.then is None
+
+
+async def test_an_account_that_is_being_fetched_anew_is_waited_for(database: Watched, service: ModelService) -> None:
+    apply(database, service.frames())
+
+    def block() -> None:
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO stratos_blocked_actor (did, error) VALUES (%s, 'a gap')", (ANN,))
+
+    def unblock() -> None:
+        with database.transaction() as connection:
+            connection.execute("DELETE FROM stratos_blocked_actor")
+
+    block()
+    async with verifying(service, database, BRIEF) as verifier:
+        assert await verifier.verify(ANN) == [Difference(ANN, Kind.BLOCKED, None, "a gap")]
+    async with verifying(service, database, LONG) as verifier:
+        database.then = unblock
         assert await verifier.verify(ANN) == []
 
 
-async def test_what_the_stream_never_brings_is_a_difference(
-    appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock
-) -> None:
-    apply(appview_db, service.frames())
+async def test_what_the_stream_never_brings_is_a_difference(database: Watched, service: ModelService) -> None:
+    apply(database, service.frames())
     service.enroll(ANN, "editors")
     service.unenroll(BOB)
-    async with verifying(service, appview_db) as verifier:
+    async with verifying(service, database, BRIEF) as verifier:
         (held,) = await verifier.verify(ANN)
         (gone,) = await verifier.verify(BOB)
     assert held.kind is Kind.ENROLLMENT
@@ -84,30 +128,27 @@ async def test_what_the_stream_never_brings_is_a_difference(
     assert (gone.kind, gone.uri) == (Kind.SURPLUS, None)
 
 
-async def test_a_stream_that_stands_still_is_waited_for_in_full_only_once(
-    appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock
-) -> None:
-    apply(appview_db, service.frames())
+async def test_a_stream_that_stands_still_is_waited_for_in_full_only_once(database: Watched, service: ModelService) -> None:
+    apply(database, service.frames())
     for did in (ANN, BOB):
         service.create(did, key(1), post("not indexed", "writers"))
-    taken: list[float] = []
-    async with verifying(service, appview_db) as verifier:
-        for did in (ANN, BOB):
-            began = trio.current_time()
-            (difference,) = await verifier.verify(did)
-            assert difference.kind is Kind.BEHIND
-            taken.append(trio.current_time() - began)
-    first, second = taken
-    assert first >= DEFAULT_PATIENCE.catch_up > second >= DEFAULT_PATIENCE.hurried
+    forever = Patience(catch_up=0.2, hurried=0.0, poll=0.01, pause=0.0)
+    async with verifying(service, database, forever) as verifier:
+        began = trio.current_time()
+        (difference,) = await verifier.verify(ANN)
+        assert (difference.kind, trio.current_time() - began >= forever.catch_up) == (Kind.BEHIND, True)
+        looks = database.statistics()["transactions_total"]
+        (difference,) = await verifier.verify(BOB)
+        assert (difference.kind, database.statistics()["transactions_total"] - looks) == (Kind.BEHIND, 1)
 
 
 async def test_a_service_that_refuses_for_a_moment_is_asked_again_and_one_that_does_not_stop_is_told(
-    appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock
+    database: Watched, service: ModelService
 ) -> None:
-    apply(appview_db, service.frames())
+    apply(database, service.frames())
     refusals = iter([503, 503])
     service.refuse = lambda method: next(refusals, None)
-    async with verifying(service, appview_db) as verifier:
+    async with verifying(service, database, LONG) as verifier:
         assert await verifier.verify(ANN) == []
         service.refuse = lambda method: 503 if "getRepo" in method else None
         found = await verifier.verify(ANN)
@@ -115,13 +156,11 @@ async def test_a_service_that_refuses_for_a_moment_is_asked_again_and_one_that_d
     assert "getRepo" in found[0].detail
 
 
-async def test_differences_name_no_text_of_a_record(
-    appview_db: AppViewDatabase, service: ModelService, autojump_clock: MockClock
-) -> None:
+async def test_differences_name_no_text_of_a_record(database: Watched, service: ModelService) -> None:
     service.create(ANN, key(1), post("a secret", "writers", tags=["another"]))
-    apply(appview_db, service.frames())
-    with appview_db.transaction() as connection:
+    apply(database, service.frames())
+    with database.transaction() as connection:
         connection.execute("UPDATE stratos_post SET text = 'a forged secret', tags = NULL WHERE rkey = %s", (key(1),))
-    async with verifying(service, appview_db) as verifier:
+    async with verifying(service, database, LONG) as verifier:
         found = await verifier.verify(ANN)
     assert found == [Difference(ANN, Kind.DIFFERENT, f"at://{ANN}/zone.stratos.feed.post/{key(1)}", "text, tags")]
