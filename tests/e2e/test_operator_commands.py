@@ -247,15 +247,15 @@ def test_who_is_blocked_is_shown_with_the_reason_and_mended_when_the_service_is_
 
 
 def test_prune_deletes_whom_the_service_does_not_list_only_when_told_to(system: System) -> None:
+    uri = f"at://{GHOST}/{POST}/3zzzzzzzzzzzz"
+    system.sql("INSERT INTO stratos_post (uri, rkey, creator) VALUES (%s, '3zzzzzzzzzzzz', %s)", uri, GHOST)
+    system.sql("INSERT INTO stratos_enrollment (did) VALUES (%s)", GHOST)
+    refused = system.admin("prune", "--yes")
+    assert (refused.returncode, "lists no account at all" in refused.stderr) == (1, True)
+    assert len(system.rows(GHOST)) == 1
     system.enroll(REI, "writers")
     system.write(REI, "stays")
-    assert system.told("verify")["differences"] == []
-    system.sql(
-        "INSERT INTO stratos_post (uri, rkey, creator) VALUES (%s, '3zzzzzzzzzzzz', %s)",
-        f"at://{GHOST}/{POST}/3zzzzzzzzzzzz",
-        GHOST,
-    )
-    system.sql("INSERT INTO stratos_enrollment (did) VALUES (%s)", GHOST)
+    assert system.told("verify", REI)["differences"] == []
     assert found(system.told("verify", status=1)) == {(GHOST, "surplus", None)}
     listed = [{"did": GHOST, "posts": 1}]
     assert system.told("prune") == {"unlisted": listed, "pruned": []}
