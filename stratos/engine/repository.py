@@ -34,7 +34,8 @@ PRIVATE_NAMESPACE: Final = "zone.stratos."
 MAX_WRITES: Final = 200
 BULK_WRITES: Final = 32
 """From this many writes on, planning leaves the event loop for the bulk thread."""
-PLAN_ATTEMPTS: Final = 5
+PLAN_ATTEMPTS: Final = 20
+"""Another process that writes to the same account may be faster, each time with about even chances; this process's writes wait."""
 
 
 @dataclass(frozen=True, slots=True)
