@@ -35,7 +35,7 @@ MAX_WRITES: Final = 200
 BULK_WRITES: Final = 32
 """From this many writes on, planning leaves the event loop for the bulk thread."""
 PLAN_ATTEMPTS: Final = 20
-"""Another process that writes to the same account may be faster, each time with about even chances; this process's writes wait."""
+"""Another process that writes to the same account may be faster, each time with about even chances."""
 
 
 @dataclass(frozen=True, slots=True)
