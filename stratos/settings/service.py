@@ -232,7 +232,7 @@ class ServiceSettings(IdentitySettings):
     import_max_bytes: Positive = Field(
         268_435_456, alias="STRATOS_IMPORT_MAX_BYTES", description="Largest import (no effect yet)"
     )
-    max_open_actors: Positive = Field(256, alias="STRATOS_MAX_OPEN_ACTORS", description="Repositories open at once")
+    max_open_actors: Positive = Field(128, alias="STRATOS_MAX_OPEN_ACTORS", description="Repositories open at once")
     node_cache_nodes: Positive = Field(
         1_024, alias="STRATOS_NODE_CACHE_NODES", description="Tree nodes cached for each open repository"
     )
