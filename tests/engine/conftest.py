@@ -41,7 +41,7 @@ async def engine(backend: Backend, nursery: trio.Nursery) -> AsyncIterator[Engin
     await engine.stop()
 
 
-@pytest.fixture(params=["shared", "postgres"])
+@pytest.fixture(params=["shared", pytest.param("postgres", marks=pytest.mark.slow)])
 def stores(request: pytest.FixtureRequest) -> tuple[Backend, Backend]:
     """One store as two processes have it: two backends on PostgreSQL, and the `shared` one twice."""
     if request.param == "postgres":

@@ -92,7 +92,7 @@ def postgres_storage(postgres_database: str) -> Iterator[PostgresStorage]:
     storage.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def storage(request: pytest.FixtureRequest) -> Storage:
     """Empty storage of each kind."""
     found: Storage = request.getfixturevalue(f"{request.param}_storage")

@@ -24,6 +24,8 @@ def role(postgres_database: str) -> Iterator[str]:
     with psycopg.connect(postgres_database, autocommit=True) as server:
         if server.info.parameter_status("is_superuser") != "on":
             pytest.skip("needs a server on which users may be made, as a superuser may")
+        # A new database lets everybody use this schema.
+        server.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         server.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), PASSWORD))
         try:
             yield name
