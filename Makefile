@@ -31,7 +31,7 @@ run: setup ## the whole system on this machine, data under ./data; Ctrl-C stops 
 test: setup ## the whole test suite
 	$(PYTEST)
 
-test-fast: setup ## the tests that need less than a minute together
+test-fast: setup ## the tests for daily work, little more than a minute
 	HYPOTHESIS_PROFILE=fast $(PYTEST) -m 'not (slow or e2e or crash or bench)'
 
 mutants: setup ## break each invariant on purpose, in a copy, and see that a test notices
